@@ -1,0 +1,69 @@
+"""Settings: one place, read from the environment (prefix `POLYTAG_`), frozen, and used by `main` and `cli` alone.
+
+Everything below those two takes plain values, so that it can be tested without an environment.
+"""
+
+import os
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import platformdirs
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def default_data_dir() -> Path:
+    """Where the bundled PostgreSQL keeps its data: the user's data directory, /var/lib/polytag for root.
+
+    Root's home is closed to the unprivileged user that the server must run as.
+    """
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    return Path("/var/lib/polytag") if is_root else platformdirs.user_data_path("polytag")
+
+
+class Settings(BaseSettings):
+    """Every option of the service. Each is an environment variable: `POLYTAG_` and the field's name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="POLYTAG_", frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    workers: int = Field(1, ge=1, le=64, description="Processes that serve requests.")
+    database_url: SecretStr | None = Field(
+        None,
+        description="postgresql://user:password@host/database of your own server (PostgreSQL 15 or newer). "
+        "Without it the bundled PostgreSQL is started.",
+    )
+    data_dir: Path = Field(
+        default_factory=default_data_dir,
+        description="Data directory of the bundled PostgreSQL. Unused with a database URL.",
+    )
+    pool_size: int = Field(8, ge=1, le=64, description="Database connections of one worker.")
+    pool_timeout: float = Field(
+        5, gt=0, le=300, description="Seconds a request waits for a free database connection before it answers 503."
+    )
+    statement_timeout: float = Field(
+        20, gt=0, le=3600, description="Seconds one SQL statement may take before it is cancelled (503)."
+    )
+    lock_timeout: float = Field(
+        5, gt=0, le=3600, description="Seconds a statement waits for a row that another request holds (503)."
+    )
+    request_timeout: float = Field(
+        30, gt=0, le=3600, description="Seconds one request may take as a whole before it is cancelled (503)."
+    )
+    max_body_bytes: int = Field(1_048_576, ge=1024, description="Largest request body, in bytes (413 beyond).")
+    max_bulk_body_bytes: int = Field(
+        4_194_304, ge=1024, description="Largest body of calls that take lists of contacts, in bytes (413 beyond)."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="json: a JSON object a line. console: for people. auto: console on a terminal, else json."
+    )
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and urlsplit(url.get_secret_value()).scheme not in {"postgresql", "postgres"}:
+            raise ValueError("must start with postgresql://, e.g. postgresql://polytag:secret@db.example.com/polytag")
+        return url
