@@ -1,0 +1,222 @@
+"""The engine, its connections, and the one place where a statement is run.
+
+Statements run by the driver's `fetch` on a connection of SQLAlchemy's pool: twice as fast as through the session, and
+every statement passes one function that can count, time and translate it. What is not a transaction commits by itself.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+import asyncpg
+import sqlalchemy.exc
+import structlog
+from sqlalchemy import AdaptedConnection, event, text
+from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from app.errors import Unavailable
+
+T = TypeVar("T")
+Row = asyncpg.Record
+
+log = structlog.get_logger(__name__)
+
+# Shares that a tag's count is split into. Each connection writes one, chosen by its server process id: processes that
+# started one after the other have different ones, and two that meet only wait for each other.
+COUNT_SLOTS = 64
+
+# Names of the statements that ran in this context, for whoever sets a list: tests hold the number of them down.
+statement_log: ContextVar[list[str] | None] = ContextVar("statement_log", default=None)
+
+_DIALECT = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
+
+
+class Statement:
+    """A statement with `:named` parameters, translated once into the driver's `$1`.
+
+    The name says it in logs and counts. A parameter `:slot` is filled in from the connection. Write `cast(:x as int)`,
+    since `:x::int` cannot be told apart from a parameter.
+    """
+
+    def __init__(self, name: str, sql: str) -> None:
+        compiled = text(sql).compile(dialect=_DIALECT)
+        self.name = name
+        self.sql = str(compiled)
+        self.parameters: tuple[str, ...] = tuple(compiled.positiontup or ())  # type: ignore[attr-defined]
+
+    def __repr__(self) -> str:
+        return f"Statement({self.name!r})"
+
+
+class ConstraintViolation(Exception):
+    """A row was refused by the constraint of this name: a lost race, which the repository turns into an answer."""
+
+    def __init__(self, constraint: str) -> None:
+        super().__init__(constraint)
+        self.constraint = constraint
+
+
+class Connection:
+    """A connection for the time of one unit of work."""
+
+    def __init__(self, driver: asyncpg.Connection) -> None:
+        self._driver = driver
+        self._slot = driver.get_server_pid() % COUNT_SLOTS
+
+    async def fetch(self, statement: Statement, **values: object) -> list[Row]:
+        """Run a statement. Every one of the service passes here."""
+        names = statement_log.get()
+        if names is not None:
+            names.append(statement.name)
+        if "slot" in statement.parameters:
+            values["slot"] = self._slot
+        arguments = [values[name] for name in statement.parameters]
+        rows: list[Row] = await self._driver.fetch(statement.sql, *arguments)
+        return rows
+
+    async def fetch_one(self, statement: Statement, **values: object) -> Row:
+        """Run a statement that answers with exactly one row."""
+        [row] = await self.fetch(statement, **values)
+        return row
+
+
+class Database:
+    """The pool of one process."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def fetch(self, statement: Statement, **values: object) -> list[Row]:
+        """Run one statement, which commits by itself."""
+
+        async def unit() -> list[Row]:
+            async with self._lease() as connection:
+                return await connection.fetch(statement, **values)
+
+        return await self._run(unit)
+
+    async def fetch_one(self, statement: Statement, **values: object) -> Row:
+        """Run one statement that answers with exactly one row."""
+        [row] = await self.fetch(statement, **values)
+        return row
+
+    async def transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run `work` in one transaction that is committed before this returns, and rolled back if it raises.
+
+        READ COMMITTED: each statement sees what was committed before it began, hence also what the transaction waited
+        for. `work` may be run a second time, after a deadlock, so it must not keep anything from the first.
+        """
+
+        async def unit() -> T:
+            async with self._lease() as connection, connection._driver.transaction():  # noqa: SLF001
+                return await work(connection)
+
+        return await self._run(unit)
+
+    async def dispose(self) -> None:
+        """Close all connections."""
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def _lease(self) -> AsyncIterator[Connection]:
+        async with self._engine.connect() as leased:
+            driver: asyncpg.Connection = (await leased.get_raw_connection()).driver_connection  # type: ignore[assignment]
+            try:
+                yield Connection(driver)
+            except (asyncio.CancelledError, TimeoutError):
+                # Whether a statement or a transaction is still open is not known now, and the next user of this
+                # connection must not run inside it. The driver has asked the server to cancel.
+                driver.terminate()
+                raise
+
+    async def _run(self, unit: Callable[[], Awaitable[T]]) -> T:
+        """One retry of the whole unit after a deadlock or a serialization failure; everything else becomes a fact."""
+        try:
+            try:
+                return await unit()
+            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
+                log.warning("unit retried", cause=type(error).__name__)
+                return await unit()
+        except asyncpg.IntegrityConstraintViolationError as error:
+            raise ConstraintViolation(error.constraint_name or "") from error
+        except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
+            raise Unavailable("Other requests kept changing the same objects. Nothing was written.") from error
+        except asyncpg.LockNotAvailableError as error:
+            raise Unavailable("Another request holds the object for too long. Nothing was written.") from error
+        except asyncpg.QueryCanceledError as error:
+            raise Unavailable("The database took too long and was stopped. Nothing was written.") from error
+        except sqlalchemy.exc.TimeoutError as error:
+            raise Unavailable("All database connections are in use. Nothing was written.") from error
+        except _CONNECTION_ERRORS as error:
+            log.warning("database unreachable", cause=type(error).__name__)
+            raise Unavailable(
+                "The database cannot be reached. If this request changes something, whether it did is not known; "
+                "it can be repeated safely.",
+                retry_after=2,
+            ) from error
+
+
+# What a lost, refused or silent server looks like from here.
+_CONNECTION_ERRORS = (
+    OSError,  # TimeoutError is one
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,
+    sqlalchemy.exc.DBAPIError,
+)
+
+
+def create_engine(
+    url: str,
+    *,
+    pool_size: int | None = None,
+    pool_timeout: float = 5,
+    statement_timeout: float = 20,
+    lock_timeout: float = 5,
+) -> AsyncEngine:
+    """The engine for a `postgresql://` URL, which the driver reads itself (sslmode, several hosts, a socket).
+
+    Timeouts are in seconds. Without a pool size each use has a connection of its own, as migrations want it.
+    """
+
+    async def connect() -> asyncpg.Connection:
+        return await asyncpg.connect(
+            url,
+            timeout=5,
+            # The server's own limit comes first; this one is for a server that no longer answers.
+            command_timeout=statement_timeout + 2,
+            server_settings={
+                "application_name": "polytag",
+                "statement_timeout": str(int(statement_timeout * 1000)),
+                "lock_timeout": str(int(lock_timeout * 1000)),
+                "idle_in_transaction_session_timeout": str(int(statement_timeout * 1000)),
+                "timezone": "UTC",
+                # Compiling costs more than any statement of ours takes.
+                "jit": "off",
+            },
+        )
+
+    if pool_size is None:
+        return create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=connect,
+        pool_size=pool_size,
+        # Overflow connections are opened and closed at each request, which costs two thirds of the throughput.
+        max_overflow=0,
+        pool_timeout=pool_timeout,
+    )
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def replace_closed(dbapi_connection: AdaptedConnection, _record: object, _proxy: object) -> None:
+        # The driver's own errors bypass the pool, which would hand out closed connections for ever.
+        if dbapi_connection.driver_connection.is_closed():
+            raise sqlalchemy.exc.DisconnectionError
+
+    return engine

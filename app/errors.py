@@ -1,0 +1,163 @@
+"""What can be the case when a request is not fulfilled: facts, without HTTP.
+
+AppError
+├── Unauthenticated         no key, or none that is good
+├── Forbidden               the key lacks a scope
+├── NotFound                nothing of that id in this workspace
+├── RouteNotFound           nothing at that path
+├── MethodNotAllowed        something at that path, but not for that method
+├── Unreadable              the body is not JSON in UTF-8
+├── UnsupportedMediaType    the body is not declared as JSON
+├── TooLarge                the body is longer than the limit
+├── InvalidInput            fields that break a rule, each with its place
+├── InvalidCursor           a cursor that was damaged, or made for another list
+├── Duplicate               the value is taken, and by whom
+├── Conflict                the state of the object does not allow it
+├── Unavailable             the database is away, busy or too slow: try again
+└── InternalError           a fault of this service
+
+The core raises these; each front end renders every one of them in its own form (`FrontEnd.render_error`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
+
+UnauthenticatedReason = Literal["missing", "malformed", "invalid", "inactive_client"]
+
+
+class AppError(Exception):
+    """The root of the tree. `detail` is written for the person who made the request."""
+
+    detail: str
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class Unauthenticated(AppError):
+    """Unknown, revoked and expired keys are one reason, `invalid`: who guesses keys learns nothing."""
+
+    def __init__(self, reason: UnauthenticatedReason) -> None:
+        super().__init__(
+            {
+                "missing": "This call needs an API key.",
+                "malformed": "The authorization that was sent is not of the form this API takes.",
+                "invalid": "The API key is unknown, revoked or expired.",
+                "inactive_client": "The client that this API key belongs to is not active.",
+            }[reason]
+        )
+        self.reason = reason
+
+
+class Forbidden(AppError):
+    """The key is good, but was not given what this call needs."""
+
+    def __init__(self, missing_scopes: Sequence[str]) -> None:
+        super().__init__(f"The API key lacks the scope {' and '.join(missing_scopes)}.")
+        self.missing_scopes = tuple(missing_scopes)
+
+
+class NotFound(AppError):
+    """Also the answer for another workspace's object: to this key it does not exist."""
+
+    def __init__(self, resource: str, identifier: object) -> None:
+        super().__init__(f"There is no {resource} {identifier}.")
+        self.resource = resource
+        self.identifier = str(identifier)
+
+
+class RouteNotFound(AppError):
+    def __init__(self, path: str) -> None:
+        super().__init__(f"There is nothing at {path}.")
+        self.path = path
+
+
+class MethodNotAllowed(AppError):
+    def __init__(self, method: str, allowed: Sequence[str]) -> None:
+        super().__init__(f"{method} is not possible here; {', '.join(allowed)} is.")
+        self.method = method
+        self.allowed = tuple(allowed)
+
+
+class Unreadable(AppError):
+    """The body cannot be parsed at all, so no field of it can be named."""
+
+
+class UnsupportedMediaType(AppError):
+    def __init__(self, media_type: str | None) -> None:
+        sent = f"The body is declared as {media_type}" if media_type else "The body has no Content-Type"
+        super().__init__(f"{sent}; send it as application/json.")
+        self.media_type = media_type
+
+
+class TooLarge(AppError):
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The body is larger than the {limit:,} bytes that this call takes.")
+        self.limit = limit
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One broken rule: where (the first part names the source: body, query, path or header), which, and in words."""
+
+    location: tuple[str | int, ...]
+    code: str
+    detail: str
+
+
+class InvalidInput(AppError):
+    """`code` names the rule when all errors break the same one, and is `invalid_input` otherwise."""
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        codes = {error.code for error in errors}
+        super().__init__(
+            errors[0].detail if len(errors) == 1 else f"{len(errors)} values of the request cannot be taken."
+        )
+        self.errors = tuple(errors)
+        self.code = codes.pop() if len(codes) == 1 else "invalid_input"
+
+
+class InvalidCursor(AppError):
+    def __init__(self) -> None:
+        super().__init__(
+            "The cursor is damaged, or belongs to a list with other filters. Start again without a cursor."
+        )
+
+
+class Duplicate(AppError):
+    """`existing_id` is the object of this workspace that has the value; None when it is gone again."""
+
+    def __init__(self, resource: str, field: str, value: object, existing_id: UUID | None) -> None:
+        super().__init__(f"Another {resource} has the {field.replace('_', ' ')} {value}.")
+        self.resource = resource
+        self.field = field
+        self.value = value
+        self.existing_id = existing_id
+
+
+ConflictCode = Literal["contact_mismatch", "tag_in_use", "audience_in_use"]
+
+
+class Conflict(AppError):
+    """`facts` are the figures behind it, shown to the caller beside the detail."""
+
+    def __init__(self, code: ConflictCode, detail: str, **facts: int | str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.facts = facts
+
+
+class Unavailable(AppError):
+    """Nothing was written, unless the detail says that this is not known. `retry_after` is in seconds."""
+
+    def __init__(self, detail: str, *, retry_after: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class InternalError(AppError):
+    def __init__(self) -> None:
+        super().__init__("Something went wrong in this service. The log has more under the request id.")

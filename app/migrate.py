@@ -1,0 +1,44 @@
+"""Bringing a database to the schema of this version, and telling whether it is there."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from app.database import Database, Statement
+
+_SCHEMA_VERSION = Statement("migrate.schema_version", "select version_num from alembic_version")
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Migrate the database at a `postgresql://` URL. Not to be called from a running event loop."""
+    command.upgrade(_config(url), revision)
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Take revisions back, down to the one named. `base` empties the database."""
+    command.downgrade(_config(url), revision)
+
+
+def newest_revision() -> str:
+    """The revision that this version of the service works on."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    if head is None:
+        raise RuntimeError("The migrations are missing from this installation.")
+    return head
+
+
+async def is_current(database: Database, newest: str) -> bool:
+    """Whether the database stands at the newest revision. Raises what the database raises when it is away."""
+    rows = await database.fetch(_SCHEMA_VERSION)
+    return [row["version_num"] for row in rows] == [newest]
+
+
+def _config(url: str | None = None) -> Config:
+    package = Path(__file__).parent
+    # Installed, the migrations lie inside the package; in a checkout beside it.
+    installed, checkout = package / "_migrations", package.parent / "migrations"
+    config = Config(attributes={"url": url})
+    config.set_main_option("script_location", str(installed if installed.exists() else checkout).replace("%", "%%"))
+    return config
