@@ -46,7 +46,7 @@ class Statement:
         compiled = text(sql).compile(dialect=_DIALECT)
         self.name = name
         self.sql = str(compiled)
-        self.parameters: tuple[str, ...] = tuple(compiled.positiontup or ())  # type: ignore[attr-defined]
+        self.parameters: tuple[str, ...] = tuple(compiled.positiontup or ())
 
     def __repr__(self) -> str:
         return f"Statement({self.name!r})"

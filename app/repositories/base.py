@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
 
 from app.database import Database
 from app.errors import FieldError, InvalidInput
+
+AnyRepository = TypeVar("AnyRepository", bound="Repository")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Repository:
     def __init__(self, database: Database, principal: Principal, *, front_end: str, request_id: str) -> None:
         self._database = database
         self._principal = principal
+        self._front_end = front_end
+        self._request_id = request_id
         # What a statement may name of the caller; it takes the parameters that it has.
         self._caller: dict[str, object] = {
             "workspace_id": principal.workspace_id,
@@ -46,6 +51,10 @@ class Repository:
             "front_end": front_end,
             "request_id": request_id,
         }
+
+    def _sibling(self, kind: type[AnyRepository]) -> AnyRepository:
+        """Another repository of the same caller, for a unit of work that needs both."""
+        return kind(self._database, self._principal, front_end=self._front_end, request_id=self._request_id)
 
     def _audience(self, audience: str | None) -> str:
         """The slug of the audience in force: the one named, else the key's default one."""

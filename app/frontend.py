@@ -1,0 +1,437 @@
+"""What a front end is, and the one way in and out that all of them share.
+
+A front end (the native API, or a vendor's dialect) is a folder with routes, a way to read a key and a way to say an
+error. `build` makes an application of it: exception handlers belong to an application, not to a router.
+
+The way in is `Route`: authenticate, check scopes, read the body, and only then let FastAPI validate. The way out is
+one `AppError`, whatever was wrong, rendered by the front end.
+
+Codes of fields (`FieldError.code`), beside those that repositories give to what only they can know:
+
+| code               | what is wrong with the value                                          |
+|--------------------|-----------------------------------------------------------------------|
+| missing            | it is required                                                        |
+| unknown_field      | the object has no such field                                          |
+| unknown_parameter  | the call has no such query parameter                                  |
+| invalid_type       | it is of another JSON type than the field                             |
+| invalid_value      | it breaks the field's rule, or is none of its choices                 |
+| invalid_id         | it is not a UUID                                                      |
+| invalid_characters | it holds NUL, half a surrogate pair, or bytes that are not UTF-8      |
+| too_long           | text has too many characters, or a list too many items                |
+| too_short          | text has too few characters, or a list too few items                  |
+| out_of_range       | a number is too small or too large                                    |
+| too_many_fields    | an object has more members than any object here has fields            |
+| too_large          | free-form JSON is larger than is stored                               |
+| too_deep           | free-form JSON is nested deeper than is stored                        |
+| not_together       | two values exclude each other                                         |
+"""
+
+import json
+import math
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import quote, unquote_to_bytes
+
+from fastapi import APIRouter, FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Lifespan
+
+from app.errors import (
+    AppError,
+    FieldError,
+    Forbidden,
+    InternalError,
+    InvalidInput,
+    MethodNotAllowed,
+    NotFound,
+    RouteNotFound,
+    TooLarge,
+    Unreadable,
+    UnsupportedMediaType,
+)
+from app.logs import mask_keys
+from app.middleware import Net
+from app.repositories.base import Principal
+from app.values import SCOPES
+
+JSON_MAX_DEPTH = 64
+LISTED_ERRORS_MAX = 100
+_ECHO_MAX_LENGTH = 200
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+Authenticate = Callable[[str], Awaitable[Principal]]
+
+
+@dataclass(frozen=True, slots=True)
+class FrontEnd:
+    """A manifest: everything by which one front end differs from another before any of its routes is taken."""
+
+    slug: str
+    title: str
+    # "" for the native one, which is the application that the others are mounted on.
+    mount: str
+    routers: tuple[APIRouter, ...]
+    # Raises Unauthenticated("missing" or "malformed").
+    read_token: Callable[[Request], str]
+    # Takes the error and the request id.
+    render_error: Callable[[AppError, str], Response]
+    # A misspelt condition (`if_unsed=true`) must not be taken for none. Vendors' clients may send what we do not know.
+    strict_query: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """The largest bodies, in bytes: of calls in general, and of those that take lists of contacts."""
+
+    default: int
+    bulk: int
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms a route is served: without a key where scopes are None, and how large its body may be."""
+
+    scopes: tuple[str, ...] | None
+    bulk: bool = False
+
+
+def requires(*scopes: str, bulk: bool = False) -> Callable[[Endpoint], Endpoint]:
+    """The scopes that a handler needs, all of them; none of them means that any good key will do.
+
+    `bulk` lets its body have the size of lists of contacts. Write it below the router's decorator.
+    """
+    if unknown := set(scopes) - set(SCOPES):
+        raise ValueError(f"no such scope: {unknown}")
+    return _mark(Terms(scopes, bulk))
+
+
+def public(endpoint: Endpoint) -> Endpoint:
+    """A handler that is served without a key."""
+    return _mark(Terms(None))(endpoint)
+
+
+def terms_of(endpoint: Callable[..., Any]) -> Terms:
+    """The terms a handler was marked with. There is no default, so none is open by mistake."""
+    terms = vars(endpoint).get("terms")
+    if not isinstance(terms, Terms):
+        raise TypeError(f"{endpoint.__qualname__} is marked neither with @requires nor with @public")
+    return terms
+
+
+def _mark(terms: Terms) -> Callable[[Endpoint], Endpoint]:
+    def mark(endpoint: Endpoint) -> Endpoint:
+        vars(endpoint)["terms"] = terms
+        return endpoint
+
+    return mark
+
+
+class Route(APIRoute):
+    """A route that knows who asks before it reads what is asked: `APIRouter(route_class=Route)`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        validate_and_run = super().get_route_handler()
+        terms = terms_of(self.endpoint)
+        template = self.path_format
+        parameters = frozenset(_query_parameters(self.dependant))
+        takes_body = self.body_field is not None
+        if takes_body and "GET" in self.methods:
+            raise TypeError(f"{self.endpoint.__qualname__}: the body of a GET request is ignored")
+
+        async def handle(request: Request) -> Response:
+            state = request.scope["state"]
+            state["route"] = template
+            if terms.scopes is not None:
+                principal: Principal = await state["authenticate"](state["front_end"].read_token(request))
+                state["principal"] = principal
+                if missing := principal.missing_scopes(terms.scopes):
+                    raise Forbidden(missing)
+            if request.scope["query_string"]:
+                _check_query(request, parameters)
+            if takes_body:
+                limits: BodyLimits = state["body_limits"]
+                request = await _read_body(request, limits.bulk if terms.bulk else limits.default)
+            return await validate_and_run(request)
+
+        return handle
+
+
+def build(
+    front_end: FrontEnd,
+    *,
+    version: str,
+    body_limits: BodyLimits,
+    lifespan: Lifespan[FastAPI] | None = None,
+    middleware: tuple[Middleware, ...] = (),
+) -> FastAPI:
+    """The application of a front end: the service itself for the native one, else one to be mounted on it."""
+
+    async def render(request: Request, error: Exception) -> Response:
+        return front_end.render_error(_fact(request, error), request.scope["state"].get("request_id", ""))
+
+    app = FastAPI(
+        title=front_end.title,
+        version=version,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+        exception_handlers={AppError: render, RequestValidationError: render, HTTPException: render},
+        middleware=[
+            *middleware,
+            Middleware(
+                Net, notes={"front_end": front_end, "body_limits": body_limits}, render=front_end.render_error
+            ),
+        ],
+        # FastAPI's own would record whole query strings, hence search terms and keys, as soon as an SDK is installed.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
+    for router in front_end.routers:
+        app.include_router(router)
+    for context in iter_route_contexts(app.routes):
+        if isinstance(context.original_route, APIRoute) and not isinstance(context.original_route, Route):
+            raise TypeError(f"{context.path} would be served without a key: its router lacks route_class=Route")
+    return app
+
+
+# The way in: the query string and the body.
+
+
+def _query_parameters(dependant: Dependant) -> set[str]:
+    names = {field.alias for field in dependant.query_params}
+    return names.union(*(_query_parameters(inner) for inner in dependant.dependencies))
+
+
+def _check_query(request: Request, known: frozenset[str]) -> None:
+    scope = request.scope
+    query: bytes = scope["query_string"]
+    if not query.isascii():
+        # curl sends what was typed. Starlette would read it as Latin-1.
+        query = scope["query_string"] = quote(query, safe=_PRINTABLE_ASCII).encode()
+    if b"%" in query:
+        try:
+            unquote_to_bytes(query).decode()
+        except UnicodeDecodeError:
+            # Starlette would put replacement characters there, and another text would be searched than was sent.
+            raise InvalidInput([FieldError(("query",), "invalid_characters", "The query is not in UTF-8.")]) from None
+    if request.scope["state"]["front_end"].strict_query and (unknown := request.query_params.keys() - known):
+        raise InvalidInput(
+            [
+                FieldError(("query", shown(name)), "unknown_parameter", "This call has no such query parameter.")
+                for name in islice(sorted(unknown), LISTED_ERRORS_MAX)
+            ]
+        )
+
+
+_PRINTABLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))
+
+
+class _ParsedRequest(Request):
+    """A request whose body was read and parsed; FastAPI takes both from here."""
+
+    def __init__(self, request: Request, body: bytes, value: object) -> None:
+        super().__init__(request.scope, request.receive)
+        self._read = body
+        self._value = value
+
+    async def body(self) -> bytes:
+        return self._read
+
+    async def json(self) -> object:
+        return self._value
+
+
+async def _read_body(request: Request, limit: int) -> Request:
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
+        raise TooLarge(limit)
+    chunks = []
+    size = 0
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge(limit)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            break
+    body = b"".join(chunks)
+    if not body:
+        # Nothing to parse and nothing to declare: validation says that the body is missing.
+        return _ParsedRequest(request, b"", None)
+    _check_media_type(request)
+    return _ParsedRequest(request, body, parse_json(body))
+
+
+def _check_media_type(request: Request) -> None:
+    sent = request.headers.get("content-type")
+    if sent is None or not _JSON_TYPE.fullmatch(sent):
+        raise UnsupportedMediaType(sent and shown(sent))
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise UnsupportedMediaType(shown(f"{sent} with Content-Encoding {encoding}"))
+
+
+# With any parameters, but no charset except UTF-8.
+_JSON_TYPE = re.compile(
+    r'\s*application/(?:[\w!#$&^.+-]+\+)?json\s*(?:;\s*(?:charset\s*=\s*"?utf-?8"?|(?!charset\b)[^;]*)\s*)*',
+    re.IGNORECASE | re.ASCII,
+)
+
+
+def parse_json(body: bytes) -> object:
+    """The value of a JSON text, which must be one by the book: UTF-8, finite numbers, and not nested too deeply."""
+    if body.startswith(b"\xef\xbb\xbf"):
+        raise Unreadable("The body begins with a byte order mark; send plain UTF-8.")
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"The body is not in UTF-8: byte {error.start + 1:,} cannot be read.") from None
+    if _is_nested_deeper_than(JSON_MAX_DEPTH, body):
+        raise Unreadable(f"The body is nested deeper than {JSON_MAX_DEPTH} levels.")
+    try:
+        return _decode_json(text)
+    except json.JSONDecodeError as error:
+        raise Unreadable(
+            f"The body is not valid JSON: {error.msg} at line {error.lineno:,}, column {error.colno:,}."
+        ) from None
+    except ValueError:
+        # What is left is the length that integers are read up to.
+        raise Unreadable("The body holds a number with too many digits.") from None
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
+        raise Unreadable("The body holds a number that is too large.")
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise Unreadable(f"The body is not valid JSON: it knows no {name}.")
+
+
+_decode_json = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant).decode
+
+_SQUARE_BRACKETS_ONLY = bytes.maketrans(b"{}", b"[]")
+_ALL_BUT_BRACKETS_AND_QUOTES = bytes(set(range(256)) - set(b'[]{}"'))
+
+
+def _is_nested_deeper_than(depth: int, body: bytes) -> bool:
+    """Found out by bulk operations on the bytes, since the parser recurses, and walking over a large body is slow."""
+    if body.count(b"[") + body.count(b"{") <= depth:
+        return False
+    if b"\\" in body:
+        body = _ESCAPE.sub(b"", body)
+    structure = body.translate(_SQUARE_BRACKETS_ONLY, _ALL_BUT_BRACKETS_AND_QUOTES)
+    # Without escapes, every second piece between quotes is the inside of a string.
+    brackets = b"".join(structure.split(b'"')[::2])
+    for _ in range(depth):
+        # Each round takes the innermost level away. What is malformed leaves a rest, which the parser reports.
+        brackets = brackets.replace(b"[]", b"")
+    return brackets.count(b"[") > depth
+
+
+_ESCAPE = re.compile(rb"\\.", re.DOTALL)
+
+
+# The way out: whatever was wrong becomes a fact.
+
+
+def shown(text: str) -> str:
+    """A caller's text in the form in which it may be said back: short, without keys, and fit for UTF-8."""
+    text = text if len(text) <= _ECHO_MAX_LENGTH else text[:_ECHO_MAX_LENGTH] + "…"
+    return mask_keys(text).encode("utf-8", "replace").decode()
+
+
+def _fact(request: Request, error: Exception) -> AppError:
+    if isinstance(error, AppError):
+        return error
+    if isinstance(error, RequestValidationError):
+        return _invalid(request, error)
+    if isinstance(error, HTTPException):
+        if error.status_code == 404:
+            return RouteNotFound(shown(request.scope["path"]))
+        if error.status_code == 405:
+            return MethodNotAllowed(request.method, _allowed_methods(request))
+        if error.status_code == 400:
+            return Unreadable(error.detail)
+    return InternalError()
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    # The framework names the methods of the first route that matches the path only.
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    methods: set[str] = set()
+    for context in iter_route_contexts(request.app.routes):
+        if context.methods and context.path_regex.match(path):
+            methods |= context.methods
+    if "GET" in methods:
+        methods.add("HEAD")
+    return sorted(methods)
+
+
+def _invalid(request: Request, error: RequestValidationError) -> AppError:
+    errors = error.errors()
+    for item in errors:
+        if item["loc"][0] == "path":
+            # An id that cannot exist is answered as one that does not.
+            name = str(item["loc"][1])
+            return NotFound(name.removesuffix("_id"), shown(str(request.path_params.get(name))))
+    return InvalidInput([_field_error(item) for item in islice(errors, LISTED_ERRORS_MAX)])
+
+
+def _field_error(item: Mapping[str, Any]) -> FieldError:
+    kind: str = item["type"]
+    location = tuple(shown(part) if isinstance(part, str) else part for part in item["loc"])
+    if kind in _OWN_CODES:
+        return FieldError(location, kind, shown(item["msg"]))
+    if kind in _REWORDED:
+        return FieldError(location, *_REWORDED[kind])
+    if kind == "value_error":
+        return FieldError(location, "invalid_value", shown(str(item["ctx"]["error"])))
+    code = _CODES.get(kind) or ("invalid_type" if kind.endswith(("_type", "_parsing")) else "invalid_value")
+    return FieldError(location, code, shown(item["msg"]))
+
+
+# What app/schemas/base.py raises with a code of the table already.
+_OWN_CODES = frozenset(
+    {"invalid_value", "invalid_characters", "too_many_fields", "too_large", "too_deep", "out_of_range", "not_together"}
+)
+
+_CODES = {
+    "string_too_long": "too_long",
+    "too_long": "too_long",
+    "string_too_short": "too_short",
+    "too_short": "too_short",
+    "greater_than": "out_of_range",
+    "greater_than_equal": "out_of_range",
+    "less_than": "out_of_range",
+    "less_than_equal": "out_of_range",
+    "int_parsing_size": "out_of_range",
+    "uuid_parsing": "invalid_id",
+    "datetime_parsing": "invalid_value",
+    "datetime_from_date_parsing": "invalid_value",
+    "int_from_float": "invalid_type",
+}
+
+_REWORDED = {
+    "missing": ("missing", "This is required."),
+    "extra_forbidden": ("unknown_field", "There is no such field."),
+    "model_type": ("invalid_type", "This must be a JSON object."),
+    "model_attributes_type": ("invalid_type", "This must be a JSON object."),
+    "dict_type": ("invalid_type", "This must be a JSON object."),
+    "string_unicode": ("invalid_characters", "This holds half a surrogate pair, which is not a character."),
+}

@@ -1,0 +1,160 @@
+"""What is around every request, as plain ASGI: its id, its time limit, its line in the log, and a net for faults.
+
+`Edge` stands once around the whole service, `Net` around each front end. What they note about a request lies in
+`scope["state"]`, which is the request's own copy of the lifespan state and reaches mounted applications.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from time import perf_counter
+from typing import Any
+
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import AppError, InternalError, Unavailable
+from app.values import new_id
+
+log = structlog.get_logger(__name__)
+access_log = structlog.get_logger("app.access")
+
+Render = Callable[[AppError, str], Response]
+
+_REQUEST_ID = re.compile(rb"[\w-]{1,64}")
+
+# Nobody reads the answer of a request whose client went away; proxies log such a one with this status too.
+_CLIENT_CLOSED_REQUEST = 499
+
+
+class Edge:
+    """Gives a request its id, answers HEAD by what GET would say, limits the time, writes the access line."""
+
+    def __init__(self, app: ASGIApp, *, timeout: float) -> None:
+        self._app = app
+        self._timeout = timeout
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = perf_counter()
+        status = 0
+        method = scope["method"]
+        is_head = method == "HEAD"
+        if is_head:
+            # A copy, since the server must go on seeing HEAD to frame the answer by it.
+            scope = {**scope, "method": "GET"}
+        request_id = _sent_request_id(scope) or new_id().hex
+        state: dict[str, Any] = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        id_header = (b"x-request-id", request_id.encode())
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), id_header]
+            elif is_head:
+                message = {**message, "body": b""}
+            await send(message)
+
+        tokens = structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._app(scope, receive, answer)
+        except TimeoutError:
+            if status or "front_end" not in state:
+                raise
+            response = state["front_end"].render_error(_too_slow(self._timeout), request_id)
+            await response(scope, receive, answer)
+        except ClientDisconnect:
+            status = status or _CLIENT_CLOSED_REQUEST
+        finally:
+            _write_access_line(method, scope, state, status or 500, perf_counter() - started)
+            structlog.contextvars.reset_contextvars(**tokens)
+
+
+class Net:
+    """Turns what nobody foresaw into the front end's own answer, so that the connection lives on.
+
+    `notes` are laid into the request's state, where everything below finds out which front end it serves.
+    """
+
+    def __init__(self, app: ASGIApp, *, notes: Mapping[str, object], render: Render) -> None:
+        self._app = app
+        self._notes = notes
+        self._render = render
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        state: dict[str, Any] = scope.setdefault("state", {})
+        state.update(self._notes)
+        answered = False
+
+        async def answer(message: Message) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answer)
+        except ClientDisconnect:
+            raise
+        except Exception:
+            if answered:
+                # Half an answer cannot be taken back: the server closes the connection, so that the client notices.
+                raise
+            log.exception("unhandled error", route=route_of(scope))
+            response = self._render(InternalError(), state.get("request_id", ""))
+            await response(scope, receive, send)
+
+
+def route_of(scope: Scope) -> str | None:
+    """The template of the route that was taken, with the mount in front. None where nothing matched.
+
+    The path itself is not for logs: it may hold an address, and would give metrics as many labels as there are ids.
+    """
+    template: str | None = scope["state"].get("route") or getattr(scope.get("route"), "path", None)
+    return None if template is None else scope.get("root_path", "") + template
+
+
+def _sent_request_id(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            return value.decode("ascii") if _REQUEST_ID.fullmatch(value) else None
+    return None
+
+
+def _too_slow(timeout: float) -> Unavailable:
+    return Unavailable(
+        f"The request took longer than {timeout:g} seconds and was stopped. If it changes something, whether it did "
+        "is not known; it can be repeated safely.",
+        retry_after=2,
+    )
+
+
+def _write_access_line(method: str, scope: Scope, state: Mapping[str, Any], status: int, seconds: float) -> None:
+    principal = state.get("principal")
+    front_end = state.get("front_end")
+    if status >= 500:
+        write = access_log.warning
+    elif principal is None and status < 400:
+        # Probes, the docs page and the like would be most of the log.
+        write = access_log.debug
+    else:
+        write = access_log.info
+    write(
+        "request",
+        method=method,
+        route=route_of(scope),
+        status=status,
+        duration_ms=round(seconds * 1000, 1),
+        front_end=front_end.slug if front_end else None,
+        workspace=principal.workspace if principal else None,
+        client=principal.client if principal else None,
+    )

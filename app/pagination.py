@@ -1,0 +1,81 @@
+"""Pages of lists, and the cursor that leads from one to the next."""
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from app.errors import InvalidCursor
+
+T = TypeVar("T")
+
+LIMIT_DEFAULT = 100
+LIMIT_MAX = 1_000
+OFFSET_MAX = 100_000
+
+_VERSION = 1
+_CHECKSUM_BYTES = 6
+
+CursorKey = Sequence[str | int]
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """Which part of a list is wanted: after a cursor, or after so many items."""
+
+    limit: int = LIMIT_DEFAULT
+    offset: int = 0
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A part of a list. `total` is None where it was not asked for; no next cursor means that this is the end."""
+
+    items: list[T]
+    request: PageRequest
+    total: int | None
+    next_cursor: str | None
+
+
+def fingerprint(*parts: object) -> str:
+    """A short hash of what makes a list this list: its name, filters and order."""
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def encode_cursor(list_fingerprint: str, key: CursorKey) -> str:
+    """A cursor that stands behind the item with this key. Opaque to callers."""
+    payload = json.dumps([_VERSION, list_fingerprint, *key], separators=(",", ":")).encode()
+    return base64.urlsafe_b64encode(_checksum(payload) + payload).rstrip(b"=").decode()
+
+
+def decode_cursor(cursor: str, list_fingerprint: str, kinds: Sequence[type]) -> list[str | int]:
+    """The key in a cursor, whose parts are of these types. Raises InvalidCursor if it is damaged or another list's."""
+    try:
+        raw = base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        checksum, payload = raw[:_CHECKSUM_BYTES], raw[_CHECKSUM_BYTES:]
+        if checksum != _checksum(payload):
+            raise InvalidCursor
+        decoded: list[str | int] = json.loads(payload)
+        version, owner, *key = decoded
+    except (UnicodeError, binascii.Error, ValueError) as error:
+        raise InvalidCursor from error
+    if version != _VERSION or owner != list_fingerprint or [type(part) for part in key] != list(kinds):
+        raise InvalidCursor
+    return key
+
+
+def page_of(
+    items: list[T], request: PageRequest, *, total: int | None, list_fingerprint: str, key: Callable[[T], CursorKey]
+) -> Page[T]:
+    """The page out of up to `limit + 1` items: the one too many says that there are more."""
+    shown = items[: request.limit]
+    more = len(items) > request.limit
+    return Page(shown, request, total, encode_cursor(list_fingerprint, key(shown[-1])) if more else None)
+
+
+def _checksum(payload: bytes) -> bytes:
+    return hashlib.sha256(payload).digest()[:_CHECKSUM_BYTES]

@@ -1,0 +1,476 @@
+"""The tags a contact carries: the assignments seen from the contact's side.
+
+One statement changes them, for one contact or for many: it adds, removes, or does both. Only adding and only removing
+run by themselves; what does both, replacing above all, first holds the member in a statement of its own, since what it
+removes is decided by rows that another one may just have written.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from app.database import Connection, Row, Statement
+from app.errors import FieldError, InvalidInput, NotFound
+from app.repositories import events
+from app.repositories.base import Repository, unknown_audience
+from app.repositories.tags import TagRepository
+from app.values import fold, slugify
+
+
+@dataclass(frozen=True, slots=True)
+class ContactTag:
+    """A tag on a contact, and since when. Without a count: a list of tags would otherwise cost as much as counting."""
+
+    id: UUID
+    number: int
+    audience: str
+    name: str
+    slug: str
+    secondary_id: int
+    color: str
+    description: str | None
+    public_description: str | None
+    subscriber_editable: bool
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    assigned_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedTags:
+    """A contact's tags in one audience after a change, by slug, and what the change added and removed."""
+
+    tags: list[ContactTag]
+    added: list[str]
+    removed: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TagRef:
+    """A tag as a call names it: by id, or by a string that means a name first and then a slug.
+
+    `place` is where the call names it, for the error that says so.
+    """
+
+    place: tuple[str | int, ...]
+    id: UUID | None = None
+    name: str | None = None
+    slug: str | None = None
+    slug_first: bool = False
+
+    @classmethod
+    def by_slug(cls, slug: str, place: tuple[str | int, ...]) -> "TagRef":
+        """In a path a string means a slug before a name; a tag that it makes is named after it."""
+        return cls(place, name=slug, slug=slug, slug_first=True)
+
+    @classmethod
+    def by_name(cls, name: str, place: tuple[str | int, ...]) -> "TagRef":
+        """Natively a string means a slug only if it is one as it stands: "C#" does not mean the tag "c"."""
+        return cls(place, name=name, slug=name if name == slugify(name) else None)
+
+
+@dataclass(frozen=True, slots=True)
+class TagChange:
+    """What shall happen to one contact's tags in an audience. With `replace`, all that `add` does not name go."""
+
+    contact_id: UUID
+    add: Sequence[TagRef] = field(default=())
+    remove: Sequence[TagRef] = field(default=())
+    replace: bool = False
+
+
+_TAG_COLUMNS = """
+    t.id, t.number, t.name, t.slug, t.secondary_id, t.color, t.description, t.public_description,
+    t.subscriber_editable, t.version, t.created_at, t.updated_at
+"""
+
+_LIST = Statement(
+    "contact_tags.list",
+    f"""
+    with scope as (
+        select a.id, a.slug from audiences a
+        where a.workspace_id = :workspace_id and (cast(:audience as text) is null or a.slug = :audience)
+    )
+    select
+        (select count(*) from scope) as audiences,
+        exists (select from contacts c where c.workspace_id = :workspace_id and c.id = :contact_id) as is_contact,
+        (
+            select count(*) from audience_members m join scope on scope.id = m.audience_id
+            where m.workspace_id = :workspace_id and m.contact_id = :contact_id
+        ) as memberships,
+        carried.*
+    from (select) one
+    left join lateral (
+        select {_TAG_COLUMNS}, scope.slug as audience, ct.assigned_at
+        from contact_tags ct
+        join tags t on t.workspace_id = ct.workspace_id and t.id = ct.tag_id
+        join scope on scope.id = t.audience_id
+        where ct.workspace_id = :workspace_id and ct.contact_id = :contact_id
+            and (cast(:slug as text) is null or t.slug = :slug or t.name_key = :name_key)
+    ) carried on true
+    order by carried.slug, carried.audience
+    """,
+)
+
+# FOR NO KEY UPDATE lets bulk assignment pass, and holds off all that changes this contact's tags from its side.
+_LOCK_MEMBERS = Statement(
+    "contact_tags.lock_members",
+    """
+    select m.contact_id
+    from audience_members m
+    join audiences a on a.workspace_id = m.workspace_id and a.id = m.audience_id
+    where a.workspace_id = :workspace_id and a.slug = :audience and m.contact_id = any(:contact_ids)
+    order by m.contact_id
+    for no key update of m
+    """,
+)
+
+_CHANGE = Statement(
+    "contact_tags.change",
+    f"""
+    with scope as (
+        select a.id, a.slug from audiences a where a.workspace_id = :workspace_id and a.slug = :audience
+    ), subjects as (
+        select s.contact_id, s.replace
+        from unnest(cast(:contact_ids as uuid[]), cast(:replaces as boolean[])) as s(contact_id, replace)
+    ), refs as (
+        -- What each string or id means: a name before a slug.
+        select r.place, r.contact_id, r.delta, r.tag_id is not null as by_id,
+            case when r.slug_first
+                then coalesce(by_slug.id, by_name.id) else coalesce(by_id.id, by_name.id, by_slug.id)
+            end as tag_id
+        from unnest(
+            cast(:ref_contact_ids as uuid[]), cast(:ref_deltas as int[]), cast(:ref_ids as uuid[]),
+            cast(:ref_name_keys as text[]), cast(:ref_slugs as text[]), cast(:ref_slug_firsts as boolean[])
+        ) with ordinality as r(contact_id, delta, tag_id, name_key, slug, slug_first, place)
+        left join scope on true
+        left join tags by_id on by_id.workspace_id = :workspace_id and by_id.audience_id = scope.id
+            and by_id.id = r.tag_id
+        left join tags by_name on by_name.workspace_id = :workspace_id and by_name.audience_id = scope.id
+            and by_name.name_key = r.name_key
+        left join tags by_slug on by_slug.workspace_id = :workspace_id and by_slug.audience_id = scope.id
+            and by_slug.slug = r.slug
+    ), overlap as (
+        select r.place from refs r
+        where r.delta < 0 and exists (
+            select from refs a where a.delta > 0 and a.contact_id = r.contact_id and a.tag_id = r.tag_id
+        )
+    ), wanted as (
+        select t.id as tag_id, m.contact_id
+        from refs r
+        join tags t on t.workspace_id = :workspace_id and t.id = r.tag_id
+        join audience_members m on m.workspace_id = t.workspace_id and m.audience_id = t.audience_id
+            and m.contact_id = r.contact_id
+        where r.delta > 0
+        order by m.contact_id, t.id
+        -- SHARE keeps a replace of the same contact out; two that add do not mind each other.
+        for share of m for key share of t
+    ), gate as (
+        -- One row if all that shall be added is there and held, no id is unknown, and no tag shall be both added and
+        -- removed; else none, and nothing may be written.
+        select count(*) as n
+        from wanted
+        having count(*) = (select count(*) from refs where delta > 0)
+            and not exists (select from refs where by_id and tag_id is null)
+            and not exists (select from overlap)
+    ), doomed as (
+        select ct.tag_id, ct.contact_id
+        from gate
+        cross join subjects s
+        join contact_tags ct on ct.workspace_id = :workspace_id and ct.contact_id = s.contact_id
+        where (
+                s.replace
+                and exists (
+                    select from tags t join scope on scope.id = t.audience_id
+                    where t.workspace_id = :workspace_id and t.id = ct.tag_id
+                )
+                and not exists (select from wanted w where w.contact_id = ct.contact_id and w.tag_id = ct.tag_id)
+            ) or exists (
+                select from refs r where r.delta < 0 and r.contact_id = ct.contact_id and r.tag_id = ct.tag_id
+            )
+        order by ct.tag_id, ct.contact_id
+        for update of ct
+    ), locked as (
+        select count(*) as n from doomed
+    ), removed as (
+        delete from contact_tags ct
+        using doomed d, locked
+        where ct.workspace_id = :workspace_id and ct.tag_id = d.tag_id and ct.contact_id = d.contact_id
+        returning ct.tag_id, ct.contact_id
+    ), added as (
+        insert into contact_tags (workspace_id, tag_id, contact_id, client_id, front_end)
+        select distinct cast(:workspace_id as uuid), w.tag_id, w.contact_id,
+            cast(:client_id as uuid), cast(:front_end as text)
+        from gate, locked, wanted w
+        order by 2, 3
+        on conflict do nothing
+        returning tag_id, contact_id, assigned_at
+    ), changes as (
+        select tag_id, contact_id, 1 as delta from added
+        union all
+        select tag_id, contact_id, -1 from removed
+    ), counted as (
+        insert into tag_counts (workspace_id, tag_id, slot, n)
+        select :workspace_id, tag_id, :slot, sum(delta) from changes
+        group by tag_id
+        having sum(delta) <> 0
+        order by tag_id
+        on conflict (workspace_id, tag_id, slot) do update set n = tag_counts.n + excluded.n
+    ), recorded as (
+        {
+        events.record(
+            "contact.tags_changed",
+            f"({events.chunks('changes', group='contact_id', member='tag_id')}) chunk",
+            audience="(select id from scope)",
+            contact="chunk.contact_id",
+            payload="jsonb_build_object('added', chunk.added, 'removed', chunk.removed)",
+        )
+    }
+    ), carried as (
+        -- The rows of the snapshot, and every pair that was named. One that another request wrote meanwhile has no
+        -- time yet that this statement could see.
+        select contact_id, tag_id, max(assigned_at) as assigned_at
+        from (
+            select ct.contact_id, ct.tag_id, ct.assigned_at
+            from subjects s
+            join contact_tags ct on ct.workspace_id = :workspace_id and ct.contact_id = s.contact_id
+            join tags t on t.workspace_id = ct.workspace_id and t.id = ct.tag_id
+            join scope on scope.id = t.audience_id
+            union all
+            select contact_id, tag_id, assigned_at from added
+            union all
+            select wanted.contact_id, wanted.tag_id, null from gate, wanted
+        ) pairs
+        group by contact_id, tag_id
+    )
+    select
+        s.contact_id,
+        (select id from scope) as audience_id,
+        exists (
+            select from contacts c where c.workspace_id = :workspace_id and c.id = s.contact_id
+        ) as is_contact,
+        exists (
+            select from audience_members m join scope on scope.id = m.audience_id
+            where m.workspace_id = :workspace_id and m.contact_id = s.contact_id
+        ) as is_member,
+        exists (select from gate) as done,
+        array(select place from refs where tag_id is null order by place) as unresolved,
+        array(select place from overlap order by place) as overlapping,
+        now() as changed_at,
+        listed.*
+    from subjects s
+    left join lateral (
+        select {_TAG_COLUMNS}, scope.slug as audience, carried.assigned_at,
+            added.tag_id is not null as is_added, removed.tag_id is not null as is_removed
+        from carried
+        join tags t on t.workspace_id = :workspace_id and t.id = carried.tag_id
+        join scope on scope.id = t.audience_id
+        left join added on added.tag_id = carried.tag_id and added.contact_id = carried.contact_id
+        left join removed on removed.tag_id = carried.tag_id and removed.contact_id = carried.contact_id
+        where carried.contact_id = s.contact_id
+    ) listed on true
+    order by s.contact_id, listed.slug
+    """,
+)
+
+
+_KNOWN_REFS = Statement(
+    "contact_tags.known_refs",
+    """
+    select exists (
+        select from tags t
+        join audiences a on a.workspace_id = t.workspace_id and a.id = t.audience_id
+        where t.workspace_id = :workspace_id and a.slug = :audience
+            and (t.name_key = r.name_key or t.slug = r.slug)
+    ) as known
+    from unnest(cast(:name_keys as text[]), cast(:slugs as text[])) with ordinality as r(name_key, slug, place)
+    order by r.place
+    """,
+)
+
+
+class ContactTagRepository(Repository):
+    """The tags of a contact."""
+
+    async def list(self, contact_id: UUID, *, audience: str | None = None) -> Sequence[ContactTag]:
+        """The contact's tags in one audience by slug; in all of them for the audience `*`."""
+        everywhere = audience == "*"
+        return await self._list(contact_id, None if everywhere else self._audience(audience), slug=None)
+
+    async def get(self, contact_id: UUID, slug: str, *, audience: str | None = None) -> ContactTag:
+        """One tag of the contact. NotFound when the contact does not carry it, whether or not the tag exists."""
+        tags = await self._list(contact_id, self._audience(audience), slug=slug)
+        # A slug goes before another tag's name.
+        for tag in sorted(tags, key=lambda tag: tag.slug != slug):
+            return tag
+        raise NotFound("tag", slug)
+
+    async def change(
+        self, change: TagChange, *, audience: str | None = None, create_missing: bool = True
+    ) -> ChangedTags:
+        """Add, remove or replace one contact's tags, making those named that do not exist unless told otherwise."""
+        slug = self._audience(audience)
+        both = change.replace or (change.add and change.remove)
+
+        async def work(connection: Connection) -> Sequence[Row]:
+            await connection.fetch(_LOCK_MEMBERS, **self._caller, audience=slug, contact_ids=[change.contact_id])
+            return await connection.fetch(_CHANGE, **self._values([change], slug))
+
+        async def work_with_missing(connection: Connection) -> Sequence[Row]:
+            await self.create_missing_within(connection, [ref for ref in change.add if ref.name], slug)
+            return await work(connection)
+
+        if both:
+            rows = await self._database.transaction(work)
+        else:
+            rows = await self._database.fetch(_CHANGE, **self._values([change], slug))
+        if self._is_short_of_names(rows[0], change) and create_missing:
+            # Nothing was written. Now the audience is locked first, as creating tags wants it.
+            rows = await self._database.transaction(work_with_missing)
+        self._check(rows[0], change, slug)
+        times: dict[UUID, datetime] = {}
+        if any(row["id"] is not None and row["assigned_at"] is None for row in rows):
+            # Another request wrote a pair that this one named, while this one waited for it.
+            times = {tag.id: tag.assigned_at for tag in await self._list(change.contact_id, slug, slug=None)}
+        return _changed_from_rows(rows, times)
+
+    async def change_many_within(
+        self, connection: Connection, changes: Sequence[TagChange], audience: str
+    ) -> dict[UUID, ChangedTags]:
+        """`change` for several members as a part of a larger unit of work, which has made the missing tags."""
+        contact_ids = sorted(change.contact_id for change in changes)
+        await connection.fetch(_LOCK_MEMBERS, **self._caller, audience=audience, contact_ids=contact_ids)
+        rows = await connection.fetch(_CHANGE, **self._values(changes, audience))
+        by_contact: dict[UUID, list[Row]] = {}
+        for row in rows:
+            by_contact.setdefault(row["contact_id"], []).append(row)
+        for change in changes:
+            self._check(by_contact[change.contact_id][0], change, audience)
+        return {contact_id: _changed_from_rows(rows, {}) for contact_id, rows in by_contact.items()}
+
+    async def lock_if_missing_within(self, connection: Connection, refs: Sequence[TagRef], audience: str) -> bool:
+        """Lock the audience, as creating tags wants it, if one of the strings means no tag yet; say whether."""
+        if all(await self._known(connection, refs, audience)):
+            return False
+        await self._sibling(TagRepository).lock_audience(connection, audience)
+        return True
+
+    async def create_missing_within(self, connection: Connection, refs: Sequence[TagRef], audience: str) -> None:
+        """Lock the audience, and make a tag for each string that means none yet, neither by name nor by slug."""
+        tags = self._sibling(TagRepository)
+        locked = await tags.lock_audience(connection, audience)
+        known = await self._known(connection, refs, audience)
+        missing = [ref for ref, is_known in zip(refs, known, strict=True) if not is_known]
+        await tags.find_or_create(connection, locked, [{"name": ref.name or ""} for ref in missing])
+
+    async def _known(self, connection: Connection, refs: Sequence[TagRef], audience: str) -> Sequence[bool]:
+        rows = await connection.fetch(
+            _KNOWN_REFS,
+            **self._caller,
+            audience=audience,
+            name_keys=[fold(ref.name or "") for ref in refs],
+            slugs=[ref.slug for ref in refs],
+        )
+        return [row["known"] for row in rows]
+
+    async def _list(self, contact_id: UUID, audience: str | None, *, slug: str | None) -> Sequence[ContactTag]:
+        rows = await self._database.fetch(
+            _LIST,
+            **self._caller,
+            contact_id=contact_id,
+            audience=audience,
+            slug=slug,
+            name_key=None if slug is None else fold(slug),
+        )
+        if not rows[0]["audiences"] and audience is not None:
+            raise unknown_audience(audience)
+        if not rows[0]["is_contact"] or (audience is not None and not rows[0]["memberships"]):
+            raise NotFound("contact", contact_id)
+        return [contact_tag_from_row(row, row["assigned_at"]) for row in rows if row["id"] is not None]
+
+    def _values(self, changes: Sequence[TagChange], audience: str) -> dict[str, object]:
+        refs = [(change.contact_id, 1, ref) for change in changes for ref in change.add]
+        refs += [(change.contact_id, -1, ref) for change in changes for ref in change.remove]
+        return {
+            **self._caller,
+            "audience": audience,
+            "contact_ids": [change.contact_id for change in changes],
+            "replaces": [change.replace for change in changes],
+            "ref_contact_ids": [contact_id for contact_id, _, _ in refs],
+            "ref_deltas": [delta for _, delta, _ in refs],
+            "ref_ids": [ref.id for _, _, ref in refs],
+            "ref_name_keys": [None if ref.name is None else fold(ref.name) for _, _, ref in refs],
+            "ref_slugs": [ref.slug for _, _, ref in refs],
+            "ref_slug_firsts": [ref.slug_first for _, _, ref in refs],
+        }
+
+    def _is_short_of_names(self, row: Row, change: TagChange) -> bool:
+        """Whether names are all that stood in the way."""
+        refs = [*change.add, *change.remove]
+        unresolved = [(place <= len(change.add), refs[place - 1]) for place in row["unresolved"]]
+        return (
+            row["is_member"]
+            and any(is_add and ref.name is not None for is_add, ref in unresolved)
+            and not any(ref.id is not None for _, ref in unresolved)
+        )
+
+    def _check(self, row: Row, change: TagChange, audience: str) -> None:
+        """Raise what kept the statement from writing."""
+        if row["audience_id"] is None:
+            raise unknown_audience(audience)
+        if not row["is_contact"] or not row["is_member"]:
+            raise NotFound("contact", change.contact_id)
+        if row["done"]:
+            return
+        refs = [*change.add, *change.remove]
+        errors = [
+            FieldError(refs[place - 1].place, "overlap", "The same tag is to be added and removed.")
+            for place in row["overlapping"]
+        ] or [
+            FieldError(
+                ref.place,
+                "unknown_ids" if ref.id else "unknown_tag",
+                f"There is no tag {ref.id or ref.name} in the audience {audience}.",
+            )
+            for place in row["unresolved"]
+            for ref in [refs[place - 1]]
+            if ref.id is not None or place <= len(change.add)
+        ]
+        # Everything was found and yet not all could be held: the contact or a tag has just gone.
+        raise InvalidInput(errors) if errors else NotFound("contact", change.contact_id)
+
+
+def _changed_from_rows(rows: Sequence[Row], times: dict[UUID, datetime]) -> ChangedTags:
+    """The change out of one contact's rows. `times` has when pairs were assigned that the statement could not see."""
+    tags = [row for row in rows if row["id"] is not None]
+    return ChangedTags(
+        tags=[
+            contact_tag_from_row(row, row["assigned_at"] or times.get(row["id"]) or row["changed_at"])
+            for row in tags
+            if not row["is_removed"]
+        ],
+        added=[row["slug"] for row in tags if row["is_added"]],
+        removed=[row["slug"] for row in tags if row["is_removed"]],
+    )
+
+
+def contact_tag_from_row(row: Row, assigned_at: datetime) -> ContactTag:
+    """A contact's tag from a row with the tag's columns."""
+    return ContactTag(
+        id=row["id"],
+        number=row["number"],
+        audience=row["audience"],
+        name=row["name"],
+        slug=row["slug"],
+        secondary_id=row["secondary_id"],
+        color=row["color"],
+        description=row["description"],
+        public_description=row["public_description"],
+        subscriber_editable=row["subscriber_editable"],
+        version=row["version"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        assigned_at=assigned_at,
+    )

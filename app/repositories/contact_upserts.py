@@ -1,0 +1,294 @@
+"""Contacts that a call wants to be there: made where they are missing, updated where they are, with audiences and tags.
+
+Ten or a thousand at a time, in one transaction: contacts first, then memberships, then tags, each set-wise and in the
+order of locks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+from uuid import UUID
+
+from app.database import Connection, ConstraintViolation, Statement
+from app.errors import AppError, Conflict, Duplicate, FieldError, InvalidInput, Unavailable
+from app.repositories.base import Repository, unknown_audience
+from app.repositories.contact_tags import ChangedTags, ContactTagRepository, TagChange, TagRef
+from app.repositories.contacts import (
+    CONTACT_COLUMNS,
+    Contact,
+    ContactFields,
+    ContactRepository,
+    apply,
+    contact_from_row,
+)
+from app.repositories.memberships import JOIN, SubscriptionStatus
+from app.values import fold, new_id
+
+ContactConflict = Literal["error", "update"]
+TagsMode = Literal["add", "replace"]
+Outcome = Literal["created", "updated", "unchanged", "failed"]
+
+# Another request may be making the very contact or tag that this one is about to make; looking again finds it.
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class NewContact:
+    """A contact that shall be there, the audiences it shall be in, and the tags it shall carry in the one in force.
+
+    None for the tags leaves them alone. `place` is where the call has it, for errors that say so.
+    """
+
+    fields: ContactFields
+    audiences: Sequence[str]
+    tags: Sequence[str] | None = None
+    place: tuple[str | int, ...] = ("body",)
+
+
+@dataclass(frozen=True, slots=True)
+class Upserted:
+    """What became of one. A failed one has an error instead of a contact, and left nothing behind."""
+
+    outcome: Outcome
+    contact: Contact | None = None
+    tags: ChangedTags | None = None
+    error: AppError | None = None
+
+
+class _LostRace(Exception):
+    """What this unit found free was taken by another one before it could write: look again."""
+
+
+_LOCK_MATCHING = Statement(
+    "contacts.lock_matching",
+    f"""
+    select {CONTACT_COLUMNS} from contacts c
+    where c.workspace_id = :workspace_id
+        and (c.email_key = any(cast(:email_keys as text[])) or c.external_id = any(cast(:external_ids as text[])))
+    order by c.id
+    for update
+    """,
+)
+
+_AUDIENCES = Statement(
+    "contacts.audiences",
+    "select a.id, a.slug from audiences a where a.workspace_id = :workspace_id and a.slug = any(:slugs)",
+)
+
+
+class _Directory:
+    """The contacts in hand, by the keys that they have or shall have."""
+
+    def __init__(self, known: Sequence[Contact]) -> None:
+        self.contacts: dict[UUID, Contact] = {}
+        self.new: set[UUID] = set()
+        self.changed: dict[UUID, set[str]] = {}
+        self._by_email: dict[str, UUID] = {}
+        self._by_external_id: dict[str, UUID] = {}
+        for contact in known:
+            self._keep(contact)
+
+    def put(self, one: NewContact, on_conflict: ContactConflict) -> UUID:
+        """Make or change the contact that is meant, and say which it is. Raises what keeps it from being either."""
+        fields = one.fields
+        email, external_id = fields["email"], fields.get("external_id")
+        by_email = self._by_email.get(fold(email))
+        by_external_id = self._by_external_id.get(external_id) if external_id else None
+        if by_email and by_external_id and by_email != by_external_id:
+            raise Conflict(
+                "contact_mismatch",
+                f"The email {email} and the external id {external_id} belong to two contacts.",
+                email_contact_id=str(by_email),
+                external_id_contact_id=str(by_external_id),
+            )
+        contact_id = by_email or by_external_id
+        if contact_id is None:
+            contact = Contact(new_id(), 0, email, None, None, None, {}, _NEVER, _NEVER)
+            self.new.add(contact.id)
+        elif on_conflict == "error":
+            field, value = ("email", email) if by_email else ("external_id", external_id)
+            raise Duplicate("contact", field, value, contact_id)
+        else:
+            contact = self.contacts[contact_id]
+        changed_contact, changed = apply(contact, fields, one.place)
+        self._forget(contact)
+        self._keep(changed_contact)
+        if contact.id not in self.new:
+            self.changed.setdefault(contact.id, set()).update(changed)
+        return contact.id
+
+    def _keep(self, contact: Contact) -> None:
+        self.contacts[contact.id] = contact
+        self._by_email[fold(contact.email)] = contact.id
+        if contact.external_id:
+            self._by_external_id[contact.external_id] = contact.id
+
+    def _forget(self, contact: Contact) -> None:
+        self._by_email.pop(fold(contact.email), None)
+        if contact.external_id:
+            self._by_external_id.pop(contact.external_id, None)
+
+
+# What a contact that is not written yet has for times; the database gives them.
+_NEVER = datetime.fromtimestamp(0, UTC)
+
+
+class ContactUpsertRepository(Repository):
+    """Contacts by the thousand."""
+
+    async def upsert(
+        self,
+        new: Sequence[NewContact],
+        *,
+        audience: str | None = None,
+        on_conflict: ContactConflict = "update",
+        tags_mode: TagsMode = "add",
+        status: SubscriptionStatus = "subscribed",
+    ) -> Sequence[Upserted]:
+        """Make or update each contact in order, and answer for each.
+
+        A contact is found by its email, then by its external id; two different ones are a Conflict of that item. An
+        audience that does not exist fails the whole call. `status` is what new members have with the key's client.
+        """
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._database.transaction(
+                    lambda connection: self._upsert(
+                        connection, new, audience=audience, on_conflict=on_conflict, tags_mode=tags_mode, status=status
+                    )
+                )
+            except (_LostRace, ConstraintViolation):
+                continue
+        raise Unavailable("Other requests kept changing the same contacts. Nothing was written.")
+
+    async def _upsert(
+        self,
+        connection: Connection,
+        new: Sequence[NewContact],
+        *,
+        audience: str | None,
+        on_conflict: ContactConflict,
+        tags_mode: TagsMode,
+        status: SubscriptionStatus,
+    ) -> Sequence[Upserted]:
+        contacts, contact_tags = self._sibling(ContactRepository), self._sibling(ContactTagRepository)
+        has_tags = any(one.tags is not None for one in new)
+        tags_audience = self._audience(audience) if has_tags else None
+        audience_ids = await self._find_audiences(connection, new, tags_audience)
+
+        # Creating tags comes first in the order of locks, so whether it will be needed is looked up beforehand.
+        refs: dict[tuple[str | int, ...], Sequence[TagRef]] = {one.place: _tag_refs(one) for one in new if one.tags}
+        holds_audience = tags_audience is not None and await contact_tags.lock_if_missing_within(
+            connection, [ref for some in refs.values() for ref in some], tags_audience
+        )
+
+        known = await connection.fetch(
+            _LOCK_MATCHING,
+            **self._caller,
+            email_keys=[fold(one.fields["email"]) for one in new],
+            external_ids=[one.fields["external_id"] for one in new if one.fields.get("external_id")],
+        )
+        directory = _Directory([contact_from_row(row) for row in known])
+        results: list[UUID | AppError] = []
+        for one in new:
+            try:
+                results.append(directory.put(one, on_conflict))
+            except AppError as error:
+                results.append(error)
+        accepted = [(one, result) for one, result in zip(new, results, strict=True) if isinstance(result, UUID)]
+
+        # Those that change first: they may give up a key that a new one takes.
+        written = await contacts.write_changed(
+            connection,
+            [(directory.contacts[key], sorted(fields)) for key, fields in directory.changed.items() if fields],
+        )
+        made = await contacts.insert(connection, [directory.contacts[key] for key in directory.new])
+        if len(made) < len(directory.new):
+            raise _LostRace
+        answers = directory.contacts | {contact.id: contact for contact in [*written, *made]}
+
+        touched = {contact.id for contact in written}
+        pairs = {
+            (audience_ids[slug], contact_id)
+            for one, contact_id in accepted
+            for slug in (*one.audiences, *([tags_audience] if one.tags is not None and tags_audience else []))
+        }
+        joined = await connection.fetch(
+            JOIN,
+            **self._caller,
+            audience_ids=[audience_id for audience_id, _ in pairs],
+            contact_ids=[contact_id for _, contact_id in pairs],
+            status=status,
+        )
+        touched |= {row["contact_id"] for row in joined}
+
+        changed: dict[UUID, ChangedTags] = {}
+        if tags_audience is not None:
+            if holds_audience:
+                wanted = [ref for one, _ in accepted for ref in refs.get(one.place, [])]
+                await contact_tags.create_missing_within(connection, wanted, tags_audience)
+            changes = _tag_changes(accepted, refs, tags_mode)
+            changed = await contact_tags.change_many_within(connection, changes, tags_audience)
+            if len(changed) < len(changes):
+                raise _LostRace
+            touched |= {contact_id for contact_id, tags in changed.items() if tags.added or tags.removed}
+
+        return _answers(results, directory.new, touched, answers, changed)
+
+    async def _find_audiences(
+        self, connection: Connection, new: Sequence[NewContact], tags_audience: str | None
+    ) -> dict[str, UUID]:
+        """The ids of the audiences named, and of the one in force. InvalidInput for those that do not exist."""
+        slugs = {slug for one in new for slug in one.audiences} | ({tags_audience} if tags_audience else set())
+        rows = await connection.fetch(_AUDIENCES, **self._caller, slugs=list(slugs))
+        found = {row["slug"]: row["id"] for row in rows}
+        if tags_audience and tags_audience not in found:
+            raise unknown_audience(tags_audience)
+        errors = [
+            FieldError((*one.place, "audiences", place), "unknown_audience", f"There is no audience {slug}.")
+            for one in new
+            for place, slug in enumerate(one.audiences)
+            if slug not in found
+        ]
+        if errors:
+            raise InvalidInput(errors)
+        return found
+
+
+def _tag_refs(one: NewContact) -> list[TagRef]:
+    return [TagRef.by_name(name, (*one.place, "tags", place)) for place, name in enumerate(one.tags or ())]
+
+
+def _tag_changes(
+    accepted: Sequence[tuple[NewContact, UUID]], refs: dict[tuple[str | int, ...], Sequence[TagRef]], mode: TagsMode
+) -> Sequence[TagChange]:
+    """One change a contact. Of several items for one contact, the last one that replaces forgets those before it."""
+    adding: dict[UUID, Sequence[TagRef]] = {}
+    for one, contact_id in accepted:
+        if one.tags is not None:
+            mine = refs.get(one.place, [])
+            adding[contact_id] = mine if mode == "replace" else [*adding.get(contact_id, []), *mine]
+    return [TagChange(contact_id, add=add, replace=mode == "replace") for contact_id, add in adding.items()]
+
+
+def _answers(
+    results: Sequence[UUID | AppError],
+    new: set[UUID],
+    touched: set[UUID],
+    contacts: dict[UUID, Contact],
+    changed: dict[UUID, ChangedTags],
+) -> Sequence[Upserted]:
+    answers: list[Upserted] = []
+    answered: set[UUID] = set()
+    for result in results:
+        if isinstance(result, AppError):
+            answers.append(Upserted("failed", error=result))
+            continue
+        outcome: Outcome = "updated" if result in touched else "unchanged"
+        if result in new:
+            # A second item for a contact that the first one made has at most updated it.
+            outcome = "created" if result not in answered else "updated"
+        answered.add(result)
+        answers.append(Upserted(outcome, contacts[result], changed.get(result)))
+    return answers

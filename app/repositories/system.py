@@ -1,0 +1,179 @@
+"""The statements that belong to no workspace yet, or to all of them: keys by their hash, and provisioning.
+
+They stand together here, so that everywhere else a statement without a workspace is a mistake.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from app.database import Connection, Database, Statement
+from app.repositories.audiences import CREATE as CREATE_AUDIENCE
+from app.repositories.base import Principal
+from app.values import hash_key, new_id, new_key, shown_prefix
+
+
+@dataclass(frozen=True, slots=True)
+class FoundKey:
+    """A key that is neither revoked nor expired."""
+
+    principal: Principal
+    client_is_active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Provisioned:
+    """A new key, the one time that it is known in clear, and what was made along with it."""
+
+    key: str
+    key_id: UUID
+    workspace: str
+    client: str
+    audience: str
+    scopes: Sequence[str]
+    created: Sequence[str]
+
+
+_FIND_KEY = Statement(
+    "system.find_key",
+    """
+    select k.id, k.workspace_id, w.slug as workspace, k.client_id, c.slug as client, c.active, k.scopes,
+        a.slug as audience, k.expires_at
+    from api_keys k
+    join workspaces w on w.id = k.workspace_id
+    join clients c on c.workspace_id = k.workspace_id and c.id = k.client_id
+    left join audiences a on a.workspace_id = k.workspace_id and a.id = k.audience_id
+    where k.secret_hash = :secret_hash and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
+    """,
+)
+
+_RECORD_USE = Statement(
+    "system.record_use",
+    """
+    update api_keys k set last_used_at = now()
+    from (select id from api_keys where id = any(:key_ids) order by id for update) used
+    where k.id = used.id
+    """,
+)
+
+_HAS_WORKSPACES = Statement("system.has_workspaces", "select exists (select from workspaces) as has")
+
+_MAKE_WORKSPACE = Statement(
+    "system.make_workspace",
+    "insert into workspaces (id, slug, name) values (:id, :slug, :slug) on conflict do nothing returning id",
+)
+
+# Provisioning the same workspace twice at once is done one after the other.
+_LOCK_WORKSPACE = Statement("system.lock_workspace", "select id from workspaces where slug = :slug for no key update")
+
+_MAKE_STREAM = Statement(
+    "system.make_stream", "insert into event_streams (workspace_id) values (:workspace_id) on conflict do nothing"
+)
+
+_MAKE_CLIENT = Statement(
+    "system.make_client",
+    """
+    insert into clients (workspace_id, id, slug, name) values (:workspace_id, :id, :slug, :slug)
+    on conflict do nothing returning id
+    """,
+)
+
+_FIND_CLIENT = Statement(
+    "system.find_client", "select id from clients where workspace_id = :workspace_id and slug = :slug"
+)
+
+_FIND_AUDIENCE = Statement(
+    "system.find_audience", "select id from audiences where workspace_id = :workspace_id and slug = :slug"
+)
+
+_HAS_DEFAULT = Statement(
+    "system.has_default_audience",
+    "select exists (select from audiences where workspace_id = :workspace_id and is_default) as has",
+)
+
+_MAKE_KEY = Statement(
+    "system.make_key",
+    """
+    insert into api_keys (id, secret_hash, workspace_id, client_id, audience_id, scopes, prefix)
+    values (:id, :secret_hash, :workspace_id, :client_id, :audience_id, :scopes, :prefix)
+    """,
+)
+
+
+class SystemRepository:
+    """What is done for no caller in particular."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find_key(self, secret_hash: bytes) -> FoundKey | None:
+        """The live key with this hash, and whom it stands for."""
+        rows = await self._database.fetch(_FIND_KEY, secret_hash=secret_hash)
+        if not rows:
+            return None
+        [row] = rows
+        return FoundKey(
+            Principal(
+                workspace_id=row["workspace_id"],
+                workspace=row["workspace"],
+                client_id=row["client_id"],
+                client=row["client"],
+                key_id=row["id"],
+                scopes=frozenset(row["scopes"]),
+                audience=row["audience"],
+                expires_at=row["expires_at"],
+            ),
+            client_is_active=row["active"],
+        )
+
+    async def record_use(self, key_ids: Collection[UUID]) -> None:
+        """Note that these keys were used by now."""
+        await self._database.fetch(_RECORD_USE, key_ids=list(key_ids))
+
+    async def has_workspaces(self) -> bool:
+        """Whether anything was ever provisioned here."""
+        return bool((await self._database.fetch_one(_HAS_WORKSPACES))["has"])
+
+    async def provision(self, *, workspace: str, client: str, audience: str, scopes: Sequence[str]) -> Provisioned:
+        """Make the workspace, client and audience of these slugs where they are missing, and one more key."""
+        key = new_key()
+
+        async def work(connection: Connection) -> Provisioned:
+            created: list[str] = []
+            if await connection.fetch(_MAKE_WORKSPACE, id=new_id(), slug=workspace):
+                created.append("workspace")
+            workspace_id = (await connection.fetch_one(_LOCK_WORKSPACE, slug=workspace))["id"]
+            await connection.fetch(_MAKE_STREAM, workspace_id=workspace_id)
+            if await connection.fetch(_MAKE_CLIENT, workspace_id=workspace_id, id=new_id(), slug=client):
+                created.append("client")
+            client_id = (await connection.fetch_one(_FIND_CLIENT, workspace_id=workspace_id, slug=client))["id"]
+            has_default = (await connection.fetch_one(_HAS_DEFAULT, workspace_id=workspace_id))["has"]
+            made = await connection.fetch(
+                CREATE_AUDIENCE,
+                workspace_id=workspace_id,
+                id=new_id(),
+                slug=audience,
+                name=audience,
+                is_default=not has_default,
+                client_id=client_id,
+                key_id=None,
+                front_end="cli",
+                request_id="provision",
+            )
+            if made:
+                created.append("audience")
+            found = await connection.fetch_one(_FIND_AUDIENCE, workspace_id=workspace_id, slug=audience)
+            key_id = new_id()
+            await connection.fetch(
+                _MAKE_KEY,
+                id=key_id,
+                secret_hash=hash_key(key),
+                workspace_id=workspace_id,
+                client_id=client_id,
+                audience_id=found["id"],
+                scopes=list(scopes),
+                prefix=shown_prefix(key),
+            )
+            return Provisioned(key, key_id, workspace, client, audience, scopes, created)
+
+        return await self._database.transaction(work)

@@ -1,0 +1,140 @@
+"""How the native API reads a key and says an error: RFC 9457, one table.
+
+A problem has `type`, `title`, `status`, `detail`, `code` and `request_id`; where fields are wrong also `errors`, a list
+of `{pointer, code, detail}`. A pointer says where the value stood:
+
+| pointer            | is                                                                   |
+|--------------------|----------------------------------------------------------------------|
+| `#/contact_ids/3`  | a place in the body (RFC 6901, as a URI fragment); `#` is all of it  |
+| `?limit`           | a parameter of the query; `?` is all of it                           |
+| `header:If-Match`  | a header                                                             |
+"""
+
+import json
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.errors import (
+    AppError,
+    Conflict,
+    Duplicate,
+    Forbidden,
+    InternalError,
+    InvalidCursor,
+    InvalidInput,
+    MethodNotAllowed,
+    NotFound,
+    RouteNotFound,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    Unreadable,
+    UnsupportedMediaType,
+)
+from app.logs import mask_keys
+
+# Status, code and title of each error. A code of None is the error's own, see _code.
+_TABLE: dict[type[AppError], tuple[int, str | None, str]] = {
+    Unauthenticated: (401, "unauthenticated", "No valid API key"),
+    Forbidden: (403, "insufficient_scope", "The API key may not do this"),
+    NotFound: (404, "not_found", "Not found"),
+    RouteNotFound: (404, "route_not_found", "No such path"),
+    MethodNotAllowed: (405, "method_not_allowed", "Method not allowed"),
+    Unreadable: (400, "unreadable_body", "The body cannot be read"),
+    UnsupportedMediaType: (415, "unsupported_media_type", "The body is not declared as JSON"),
+    TooLarge: (413, "body_too_large", "The body is too large"),
+    InvalidInput: (422, None, "Invalid input"),
+    InvalidCursor: (400, "invalid_cursor", "Invalid cursor"),
+    Duplicate: (409, None, "Already taken"),
+    Conflict: (409, None, "Conflict"),
+    Unavailable: (503, "unavailable", "Try again"),
+    InternalError: (500, "internal_error", "Internal error"),
+}
+
+
+def read_token(request: Request) -> str:
+    """The key out of `Authorization: Bearer …`."""
+    header = request.headers.get("authorization")
+    if header is None:
+        raise Unauthenticated("missing")
+    scheme, _, token = header.partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token or " " in token:
+        raise Unauthenticated("malformed")
+    return token
+
+
+def render_error(error: AppError, request_id: str) -> Response:
+    """The problem document of an error."""
+    status, _, title = _TABLE[type(error)]
+    code = _code(error)
+    problem: dict[str, object] = {
+        "type": f"urn:polytag:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": error.detail,
+        "code": code,
+        "request_id": request_id,
+        **_members(error),
+    }
+    # Neither a key nor half a surrogate pair leaves here, wherever the text came from.
+    text = mask_keys(json.dumps(problem, ensure_ascii=False, separators=(",", ":")))
+    return Response(
+        text.encode("utf-8", "replace"), status, media_type="application/problem+json", headers=_headers(error)
+    )
+
+
+def _code(error: AppError) -> str:
+    if isinstance(error, InvalidInput | Conflict):
+        return error.code
+    if isinstance(error, Duplicate):
+        return f"{error.field}_taken"
+    code = _TABLE[type(error)][1]
+    assert code is not None  # noqa: S101  # the types without one are those above
+    return code
+
+
+def _members(error: AppError) -> dict[str, object]:
+    """What a problem of this kind shows beside the members that all have."""
+    if isinstance(error, InvalidInput):
+        return {
+            "errors": [
+                {"pointer": _pointer(field.location), "code": field.code, "detail": field.detail}
+                for field in error.errors
+            ]
+        }
+    if isinstance(error, Duplicate):
+        return {"existing_id": None if error.existing_id is None else str(error.existing_id)}
+    if isinstance(error, Conflict):
+        return dict(error.facts)
+    if isinstance(error, Forbidden):
+        return {"missing_scopes": list(error.missing_scopes)}
+    return {}
+
+
+def _headers(error: AppError) -> dict[str, str]:
+    if isinstance(error, Unauthenticated):
+        # RFC 6750: who sent nothing is told the scheme only.
+        return {"WWW-Authenticate": "Bearer" if error.reason == "missing" else 'Bearer error="invalid_token"'}
+    if isinstance(error, Forbidden):
+        scopes = " ".join(error.missing_scopes)
+        return {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scopes}"'}
+    if isinstance(error, MethodNotAllowed):
+        return {"Allow": ", ".join(error.allowed)}
+    if isinstance(error, Unavailable):
+        return {"Retry-After": str(error.retry_after)}
+    return {}
+
+
+def _pointer(location: tuple[str | int, ...]) -> str:
+    source, *parts = location
+    if source == "body":
+        return "#" + "".join("/" + _pointer_part(str(part)) for part in parts)
+    name = ".".join(str(part) for part in parts)
+    return f"?{name}" if source == "query" else f"{source}:{name}"
+
+
+def _pointer_part(part: str) -> str:
+    return quote(part.replace("~", "~0").replace("/", "~1"), safe="~!$&'()*+,;=:@", errors="replace")
