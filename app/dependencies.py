@@ -7,7 +7,6 @@ principal, before the body was read.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 from uuid import UUID
@@ -18,6 +17,7 @@ from fastapi import Depends, Query, Request
 from app.errors import FieldError, Forbidden, InvalidInput, Unauthenticated
 from app.pagination import LIMIT_DEFAULT, LIMIT_MAX, OFFSET_MAX, PageRequest
 from app.repositories.base import Principal, Repository
+from app.repositories.system import FoundKey
 from app.schemas.base import Text
 from app.values import hash_key, is_key
 
@@ -69,3 +69,81 @@ async def _page(
 
 
 PageDep = Annotated[PageRequest, Depends(_page)]
+
+
+class Authenticator:
+    """From a key to its principal, with one look-up per key in a few seconds.
+
+    What was found is believed for up to `found_for` seconds, so a revocation is seen within that time everywhere; that
+    nothing was found for `missed_for`, so a key that is made now works now. When keys were used is written off the
+    request's path, by `record`.
+    """
+
+    def __init__(
+        self,
+        find_key: Callable[[bytes], Awaitable[FoundKey | None]],
+        record_use: Callable[[Collection[UUID]], Awaitable[None]],
+        *,
+        found_for: float = 5,
+        missed_for: float = 1,
+        cached_max: int = 10_000,
+    ) -> None:
+        self._find_key = find_key
+        self._record_use = record_use
+        self._found_for = found_for
+        self._missed_for = missed_for
+        self._cached_max = cached_max
+        self._cache: dict[bytes, tuple[float, FoundKey | None]] = {}
+        self._used: set[UUID] = set()
+
+    async def __call__(self, key: str) -> Principal:
+        """The principal of a key. Raises Unauthenticated; why a key is not good is not told apart."""
+        # The hash of a mistyped key misses the cache as well, so the checksum is only worked out then.
+        secret_hash = hash_key(key)
+        until, found = self._cache.get(secret_hash, (0.0, None))
+        if until <= time.monotonic():
+            if not is_key(key):
+                raise Unauthenticated("invalid")
+            found = await self._look_up(secret_hash)
+        if found is None:
+            raise Unauthenticated("invalid")
+        if not found.client_is_active:
+            raise Unauthenticated("inactive_client")
+        self._used.add(found.principal.key_id)
+        return found.principal
+
+    async def record(self) -> None:
+        """Write down which keys were used since the last time. What fails is kept for the next."""
+        used, self._used = self._used, set()
+        if not used:
+            return
+        try:
+            await self._record_use(used)
+        except asyncio.CancelledError:
+            self._used |= used
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever it was, the next time may do better
+            self._used |= used
+            log.warning("last use of keys not recorded yet", cause=repr(error))
+
+    async def record_every(self, seconds: float) -> None:
+        """Record until cancelled."""
+        while True:
+            await asyncio.sleep(seconds)
+            await self.record()
+
+    async def _look_up(self, secret_hash: bytes) -> FoundKey | None:
+        # The time before the query counts: what is revoked while it runs must not be believed for longer.
+        now = time.monotonic()
+        found = await self._find_key(secret_hash)
+        believed_for = self._missed_for
+        if found is not None:
+            believed_for = self._found_for
+            if found.principal.expires_at is not None:
+                believed_for = min(believed_for, (found.principal.expires_at - datetime.now(UTC)).total_seconds())
+        # Out and in again, so that the first in the dictionary is the one that was looked up longest ago.
+        self._cache.pop(secret_hash, None)
+        while len(self._cache) >= self._cached_max:
+            del self._cache[next(iter(self._cache))]
+        self._cache[secret_hash] = (now + believed_for, found)
+        return found

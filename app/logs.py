@@ -9,7 +9,7 @@ import logging
 import re
 import sys
 from collections.abc import Sequence
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
@@ -89,5 +89,6 @@ def _shorten_errors(_logger: WrappedLogger, _method: str, event: EventDict) -> E
     return event
 
 
-def _mask(_logger: WrappedLogger, _method: str, line: str) -> str:  # type: ignore[type-arg, unused-ignore]
+def _mask(_logger: WrappedLogger, _method: str, line: Any) -> str:  # noqa: ANN401
+    # The processor before it has made a text of the event.
     return mask_keys(line)

@@ -11,7 +11,7 @@ from datetime import datetime
 from uuid import UUID
 
 from app.database import Connection, Row, Statement
-from app.errors import FieldError, InvalidInput, NotFound
+from app.errors import FieldError, InvalidInput, NotFound, Unavailable
 from app.repositories import events
 from app.repositories.base import Repository, unknown_audience
 from app.repositories.tags import TagRepository
@@ -80,6 +80,9 @@ class TagChange:
     remove: Sequence[TagRef] = field(default=())
     replace: bool = False
 
+
+# Each further one is needed only when a tag or a member goes in the moment in which it is named.
+_ATTEMPTS = 3
 
 _TAG_COLUMNS = """
     t.id, t.number, t.name, t.slug, t.secondary_id, t.color, t.description, t.public_description,
@@ -291,6 +294,10 @@ _KNOWN_REFS = Statement(
 )
 
 
+class Outdated(Exception):
+    """All that was named was there, and yet not all could be held: a tag or the member has just gone. Look again."""
+
+
 class ContactTagRepository(Repository):
     """The tags of a contact."""
 
@@ -312,29 +319,42 @@ class ContactTagRepository(Repository):
     ) -> ChangedTags:
         """Add, remove or replace one contact's tags, making those named that do not exist unless told otherwise."""
         slug = self._audience(audience)
-        both = change.replace or (change.add and change.remove)
-
-        async def work(connection: Connection) -> Sequence[Row]:
-            await connection.fetch(_LOCK_MEMBERS, **self._caller, audience=slug, contact_ids=[change.contact_id])
-            return await connection.fetch(_CHANGE, **self._values([change], slug))
-
-        async def work_with_missing(connection: Connection) -> Sequence[Row]:
-            await self.create_missing_within(connection, [ref for ref in change.add if ref.name], slug)
-            return await work(connection)
-
-        if both:
-            rows = await self._database.transaction(work)
+        for _ in range(_ATTEMPTS):
+            try:
+                rows = await self._change(change, slug, create_missing=create_missing)
+                break
+            except Outdated:
+                continue
         else:
-            rows = await self._database.fetch(_CHANGE, **self._values([change], slug))
-        if self._is_short_of_names(rows[0], change) and create_missing:
-            # Nothing was written. Now the audience is locked first, as creating tags wants it.
-            rows = await self._database.transaction(work_with_missing)
-        self._check(rows[0], change, slug)
+            raise Unavailable("Other requests kept removing what this one names. Nothing was written.")
         times: dict[UUID, datetime] = {}
         if any(row["id"] is not None and row["assigned_at"] is None for row in rows):
             # Another request wrote a pair that this one named, while this one waited for it.
             times = {tag.id: tag.assigned_at for tag in await self._list(change.contact_id, slug, slug=None)}
         return _changed_from_rows(rows, times)
+
+    async def _change(self, change: TagChange, audience: str, *, create_missing: bool) -> Sequence[Row]:
+        values = self._values([change], audience)
+
+        async def work(connection: Connection) -> Sequence[Row]:
+            await connection.fetch(_LOCK_MEMBERS, **values)
+            return await connection.fetch(_CHANGE, **values)
+
+        async def work_with_missing(connection: Connection) -> Sequence[Row]:
+            await self.create_missing_within(connection, [ref for ref in change.add if ref.name], audience)
+            rows = await work(connection)
+            self._check(rows[0], change, audience)
+            return rows
+
+        if change.replace or (change.add and change.remove):
+            rows = await self._database.transaction(work)
+        else:
+            rows = await self._database.fetch(_CHANGE, **values)
+        if create_missing and self._is_short_of_names(rows[0], change):
+            # Nothing was written. Now the audience is locked first, as creating tags wants it.
+            return await self._database.transaction(work_with_missing)
+        self._check(rows[0], change, audience)
+        return rows
 
     async def change_many_within(
         self, connection: Connection, changes: Sequence[TagChange], audience: str
@@ -438,8 +458,7 @@ class ContactTagRepository(Repository):
             for ref in [refs[place - 1]]
             if ref.id is not None or place <= len(change.add)
         ]
-        # Everything was found and yet not all could be held: the contact or a tag has just gone.
-        raise InvalidInput(errors) if errors else NotFound("contact", change.contact_id)
+        raise InvalidInput(errors) if errors else Outdated
 
 
 def _changed_from_rows(rows: Sequence[Row], times: dict[UUID, datetime]) -> ChangedTags:

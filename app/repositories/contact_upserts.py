@@ -13,7 +13,7 @@ from uuid import UUID
 from app.database import Connection, ConstraintViolation, Statement
 from app.errors import AppError, Conflict, Duplicate, FieldError, InvalidInput, Unavailable
 from app.repositories.base import Repository, unknown_audience
-from app.repositories.contact_tags import ChangedTags, ContactTagRepository, TagChange, TagRef
+from app.repositories.contact_tags import ChangedTags, ContactTagRepository, Outdated, TagChange, TagRef
 from app.repositories.contacts import (
     CONTACT_COLUMNS,
     Contact,
@@ -158,7 +158,7 @@ class ContactUpsertRepository(Repository):
                         connection, new, audience=audience, on_conflict=on_conflict, tags_mode=tags_mode, status=status
                     )
                 )
-            except (_LostRace, ConstraintViolation):
+            except (_LostRace, Outdated, ConstraintViolation):
                 continue
         raise Unavailable("Other requests kept changing the same contacts. Nothing was written.")
 

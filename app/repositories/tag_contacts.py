@@ -182,6 +182,10 @@ def _assign(field: ContactField) -> Statement:
     )
 
 
+_FIND_TAG = Statement(
+    "tag_contacts.find_tag", "select t.id from tags t where t.workspace_id = :workspace_id and t.id = :tag_id"
+)
+
 # In a statement of its own: what the next one sees begins after the wait.
 _LOCK_TAG = Statement(
     "tag_contacts.lock_tag",
@@ -341,6 +345,9 @@ class TagContactRepository(Repository):
         """Give the tag to contacts, in one statement. One that is missing leaves all untagged, or is skipped."""
         keys = contacts.keys()
         row = await self._database.fetch_one(_assign(contacts.field), **self._values(tag_id, keys, on_missing))
+        if not row["members"] and not await self._database.fetch(_FIND_TAG, **self._caller, tag_id=tag_id):
+            # It went while the statement waited for it, and is there for what the statement could see.
+            raise NotFound("tag", tag_id)
         return self._assigned(row, tag_id, contacts, keys)
 
     async def create_tag(

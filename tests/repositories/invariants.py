@@ -1,0 +1,111 @@
+"""What must hold of the tables whatever has happened."""
+
+from app.database import Database, Statement
+
+# Each selects what should not be there.
+_BROKEN = {
+    "counts that are not the number of assignments": Statement(
+        "test.counts",
+        """
+        select t.id from tags t
+        where t.workspace_id = :workspace_id
+            and (select coalesce(sum(n), 0) from tag_counts c where c.workspace_id = :workspace_id and c.tag_id = t.id)
+                <> (select count(*) from contact_tags x where x.workspace_id = :workspace_id and x.tag_id = t.id)
+        """,
+    ),
+    "counts of tags that are gone": Statement(
+        "test.orphaned_counts",
+        """
+        select c.tag_id from tag_counts c
+        where c.workspace_id = :workspace_id
+            and not exists (select from tags t where t.workspace_id = :workspace_id and t.id = c.tag_id)
+        """,
+    ),
+    "assignments without a tag, or to a contact that is no member of its audience": Statement(
+        "test.orphaned_assignments",
+        """
+        select x.tag_id, x.contact_id from contact_tags x
+        where x.workspace_id = :workspace_id and not exists (
+            select from tags t
+            join audience_members m on m.workspace_id = t.workspace_id and m.audience_id = t.audience_id
+            where t.workspace_id = :workspace_id and t.id = x.tag_id and m.contact_id = x.contact_id
+        )
+        """,
+    ),
+    "subscriptions without a member": Statement(
+        "test.orphaned_subscriptions",
+        """
+        select s.id from subscriptions s
+        where s.workspace_id = :workspace_id and not exists (
+            select from audience_members m
+            where m.workspace_id = :workspace_id and m.audience_id = s.audience_id and m.contact_id = s.contact_id
+        )
+        """,
+    ),
+}
+
+_EVENTS = Statement(
+    "test.events",
+    """
+    select sequence, type, audience_id, tag_id, contact_id, payload from events
+    where workspace_id = :workspace_id order by sequence
+    """,
+)
+_ASSIGNMENTS = Statement(
+    "test.assignments", "select tag_id, contact_id from contact_tags where workspace_id = :workspace_id"
+)
+_TAG_AUDIENCES = Statement("test.tag_audiences", "select id, audience_id from tags where workspace_id = :workspace_id")
+
+
+async def assert_sound(database: Database, workspace_id: object) -> None:
+    """Every invariant holds, and the events, replayed in order, lead to the assignments that are there."""
+    for what, statement in _BROKEN.items():
+        assert not await database.fetch(statement, workspace_id=workspace_id), what
+    assignments = {
+        (str(row["tag_id"]), str(row["contact_id"]))
+        for row in await database.fetch(_ASSIGNMENTS, workspace_id=workspace_id)
+    }
+    assert await replay(database, workspace_id) == assignments
+
+
+async def replay(database: Database, workspace_id: object) -> set[tuple[str, str]]:
+    """The assignments that the events tell of. Each must change something, since what changes nothing writes none."""
+    state: set[tuple[str, str]] = set()
+    audience_of: dict[str, str] = {}
+    for row in await database.fetch(_EVENTS, workspace_id=workspace_id):
+        tag, contact, audience = str(row["tag_id"]), str(row["contact_id"]), str(row["audience_id"])
+        payload = row["payload"]
+        match row["type"]:
+            case "tag.created":
+                audience_of[tag] = audience
+            case "tag.contacts_changed":
+                _change(state, {(tag, c) for c in payload["added"]}, {(tag, c) for c in payload["removed"]})
+            case "contact.tags_changed":
+                _change(state, {(t, contact) for t in payload["added"]}, {(t, contact) for t in payload["removed"]})
+            case "tag.deleted":
+                state = _drop(state, payload, lambda pair, tag=tag: pair[0] == tag)  # type: ignore[misc]
+            case "contact.deleted":
+                state = _drop(state, payload, lambda pair, contact=contact: pair[1] == contact)  # type: ignore[misc]
+            case "contact.left":
+                state = _drop(
+                    state,
+                    payload,
+                    lambda pair, contact=contact, audience=audience: (  # type: ignore[misc]
+                        pair[1] == contact and audience_of[pair[0]] == audience
+                    ),
+                )
+    return state
+
+
+def _change(state: set[tuple[str, str]], added: set[tuple[str, str]], removed: set[tuple[str, str]]) -> None:
+    assert added or removed, "an event without a change"
+    assert not added & state, "an event adds what was there"
+    assert removed <= state, "an event removes what was not there"
+    state -= removed
+    state |= added
+
+
+def _drop(state: set[tuple[str, str]], payload: dict[str, int], goes: object) -> set[tuple[str, str]]:
+    kept = {pair for pair in state if not goes(pair)}  # type: ignore[operator]
+    assert len(state) - len(kept) == payload["removed_count"], "a deletion that counts other rows than it took"
+    return kept
