@@ -16,8 +16,15 @@ from fastapi import Depends, Query, Request
 
 from app.errors import FieldError, Forbidden, InvalidInput, Unauthenticated
 from app.pagination import LIMIT_DEFAULT, LIMIT_MAX, OFFSET_MAX, PageRequest
+from app.repositories.audiences import AudienceRepository
 from app.repositories.base import Principal, Repository
+from app.repositories.contact_tags import ContactTagRepository
+from app.repositories.contact_upserts import ContactUpsertRepository
+from app.repositories.contacts import ContactRepository
+from app.repositories.memberships import MembershipRepository
 from app.repositories.system import FoundKey
+from app.repositories.tag_contacts import TagContactRepository
+from app.repositories.tags import TagRepository
 from app.schemas.base import Text
 from app.values import hash_key, is_key
 
@@ -50,6 +57,15 @@ def repository(kind: type[R]) -> Callable[[Request], Awaitable[R]]:
         return kind(state.database, state.principal, front_end=state.front_end.slug, request_id=state.request_id)
 
     return provide
+
+
+Audiences = Annotated[AudienceRepository, Depends(repository(AudienceRepository))]
+Contacts = Annotated[ContactRepository, Depends(repository(ContactRepository))]
+ContactTags = Annotated[ContactTagRepository, Depends(repository(ContactTagRepository))]
+ContactUpserts = Annotated[ContactUpsertRepository, Depends(repository(ContactUpsertRepository))]
+Memberships = Annotated[MembershipRepository, Depends(repository(MembershipRepository))]
+TagContacts = Annotated[TagContactRepository, Depends(repository(TagContactRepository))]
+Tags = Annotated[TagRepository, Depends(repository(TagRepository))]
 
 
 async def _page(

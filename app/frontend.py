@@ -33,7 +33,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from typing import Any, NoReturn, TypeVar
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from fastapi import APIRouter, FastAPI
 from fastapi.dependencies.models import Dependant
@@ -216,11 +216,7 @@ def _query_parameters(dependant: Dependant) -> set[str]:
 
 
 def _check_query(request: Request, known: frozenset[str]) -> None:
-    scope = request.scope
-    query: bytes = scope["query_string"]
-    if not query.isascii():
-        # curl sends what was typed. Starlette would read it as Latin-1.
-        query = scope["query_string"] = quote(query, safe=_PRINTABLE_ASCII).encode()
+    query: bytes = request.scope["query_string"]
     if b"%" in query:
         try:
             unquote_to_bytes(query).decode()
@@ -234,9 +230,6 @@ def _check_query(request: Request, known: frozenset[str]) -> None:
                 for name in islice(sorted(unknown), LISTED_ERRORS_MAX)
             ]
         )
-
-
-_PRINTABLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 
 class _ParsedRequest(Request):
@@ -290,7 +283,7 @@ def _check_media_type(request: Request) -> None:
 
 # With any parameters, but no charset except UTF-8.
 _JSON_TYPE = re.compile(
-    r'\s*application/(?:[\w!#$&^.+-]+\+)?json\s*(?:;\s*(?:charset\s*=\s*"?utf-?8"?|(?!charset\b)[^;]*)\s*)*',
+    r'\s*application/(?:[\w!#$&^.+-]+\+)?json\s*(?:;\s*+(?:charset\s*=\s*"?utf-?8"?\s*|(?!charset\b)[^;]*))*',
     re.IGNORECASE | re.ASCII,
 )
 

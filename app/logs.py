@@ -8,7 +8,7 @@ dialects, keys.
 import logging
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TextIO
 
 import structlog
@@ -84,9 +84,15 @@ def _console(colors: bool) -> Sequence[Processor]:
 
 
 def _shorten_errors(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    for error in event.get("exception") or ():
-        error["exc_value"] = error["exc_value"][:_ERROR_TEXT_MAX]
+    _shorten(event.get("exception") or ())
     return event
+
+
+def _shorten(errors: Iterable[dict[str, Any]]) -> None:
+    for error in errors:
+        error["exc_value"] = error["exc_value"][:_ERROR_TEXT_MAX]
+        for inner in error["exceptions"]:
+            _shorten(inner)
 
 
 def _mask(_logger: WrappedLogger, _method: str, line: Any) -> str:  # noqa: ANN401

@@ -115,7 +115,7 @@ class Net:
 
 
 def route_of(scope: Scope) -> str | None:
-    """The template of the route that was taken, with the mount in front. None where nothing matched.
+    """The template of the API route that was taken, with the mount in front. None where none was.
 
     The path itself is not for logs: it may hold an address, and would give metrics as many labels as there are ids.
     """

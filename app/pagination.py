@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from app.errors import InvalidCursor
 
 T = TypeVar("T")
+Item_co = TypeVar("Item_co", covariant=True)
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1_000
@@ -32,10 +33,10 @@ class PageRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
+class Page(Generic[Item_co]):
     """A part of a list. `total` is None where it was not asked for; no next cursor means that this is the end."""
 
-    items: list[T]
+    items: Sequence[Item_co]
     request: PageRequest
     total: int | None
     next_cursor: str | None

@@ -128,7 +128,7 @@ async def workspace(database: Database) -> Workspace:
 @pytest.fixture(scope="session")
 async def app(database_url: str) -> AsyncIterator[ASGIApp]:
     """The application as it is served, started up."""
-    async with started(Settings(database_url=database_url)) as running:  # type: ignore[arg-type]
+    async with started(Settings(database_url=database_url)) as running:
         yield running
 
 

@@ -1,14 +1,22 @@
 """The native front end: Polytag's own API."""
 
 from app.frontend import FrontEnd
-from app.routers import health
+from app.routers import audiences, contact_tags, contacts, health, me, tag_contacts, tags
 from app.routers.problems import read_token, render_error
 
 NATIVE = FrontEnd(
     slug="native",
     title="Polytag",
     mount="",
-    routers=(health.router,),
+    routers=(
+        tags.router,
+        tag_contacts.router,
+        contact_tags.router,
+        contacts.router,
+        audiences.router,
+        me.router,
+        health.router,
+    ),
     read_token=read_token,
     render_error=render_error,
     strict_query=True,

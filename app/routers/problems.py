@@ -33,9 +33,10 @@ from app.errors import (
     Unreadable,
     UnsupportedMediaType,
 )
+from app.frontend import LISTED_ERRORS_MAX
 from app.logs import mask_keys
 
-# Status, code and title of each error. A code of None is the error's own, see _code.
+# Status, code and title of each error. A code of None is the error's own, see code_of.
 _TABLE: dict[type[AppError], tuple[int, str | None, str]] = {
     Unauthenticated: (401, "unauthenticated", "No valid API key"),
     Forbidden: (403, "insufficient_scope", "The API key may not do this"),
@@ -69,7 +70,7 @@ def read_token(request: Request) -> str:
 def render_error(error: AppError, request_id: str) -> Response:
     """The problem document of an error."""
     status, _, title = _TABLE[type(error)]
-    code = _code(error)
+    code = code_of(error)
     problem: dict[str, object] = {
         "type": f"urn:polytag:problem:{code}",
         "title": title,
@@ -86,7 +87,8 @@ def render_error(error: AppError, request_id: str) -> Response:
     )
 
 
-def _code(error: AppError) -> str:
+def code_of(error: AppError) -> str:
+    """The stable code of an error, by which programs tell it from others."""
     if isinstance(error, InvalidInput | Conflict):
         return error.code
     if isinstance(error, Duplicate):
@@ -102,7 +104,7 @@ def _members(error: AppError) -> dict[str, object]:
         return {
             "errors": [
                 {"pointer": _pointer(field.location), "code": field.code, "detail": field.detail}
-                for field in error.errors
+                for field in error.errors[:LISTED_ERRORS_MAX]
             ]
         }
     if isinstance(error, Duplicate):

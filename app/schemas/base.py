@@ -33,7 +33,7 @@ OBJECT_MEMBERS_MAX = 64
 JSON_OBJECT_MAX_DEPTH = 32
 # A pattern, so that it is checked without a call into Python, and stands in the OpenAPI documents.
 WITHOUT_NUL = r"^[^\x00]*$"
-SLUG_PATTERN = r"^[a-z0-9]+([_-]+[a-z0-9]+)*$"
+SLUG_PATTERN = r"^(?!.*--)[a-z0-9]([a-z0-9_-]*[a-z0-9])?$"
 
 
 class Input(BaseModel):
@@ -77,7 +77,7 @@ def _code(text: str, at_most: int) -> str:
 
 
 def _is_slug(text: str) -> str:
-    if values.slugify(text) != text:
+    if not text or values.slugify(text) != text:
         raise ValueError("must be made of a-z, 0-9 and single hyphens between them, like spring-sale")
     return text
 

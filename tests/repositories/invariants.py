@@ -83,14 +83,14 @@ async def replay(database: Database, workspace_id: object) -> set[tuple[str, str
             case "contact.tags_changed":
                 _change(state, {(t, contact) for t in payload["added"]}, {(t, contact) for t in payload["removed"]})
             case "tag.deleted":
-                state = _drop(state, payload, lambda pair, tag=tag: pair[0] == tag)  # type: ignore[misc]
+                state = _drop(state, payload, lambda pair, tag=tag: pair[0] == tag)
             case "contact.deleted":
-                state = _drop(state, payload, lambda pair, contact=contact: pair[1] == contact)  # type: ignore[misc]
+                state = _drop(state, payload, lambda pair, contact=contact: pair[1] == contact)
             case "contact.left":
                 state = _drop(
                     state,
                     payload,
-                    lambda pair, contact=contact, audience=audience: (  # type: ignore[misc]
+                    lambda pair, contact=contact, audience=audience: (
                         pair[1] == contact and audience_of[pair[0]] == audience
                     ),
                 )

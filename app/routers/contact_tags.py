@@ -1,0 +1,137 @@
+"""The tags of a contact: list, add, replace, remove, and one at a time by slug."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from app.dependencies import ContactTags
+from app.frontend import new_router, requires
+from app.repositories.contact_tags import ChangedTags, TagChange, TagRef
+from app.routers.parameters import AnyAudienceParam, AudienceParam, CreateMissingParam, SlugDep
+from app.schemas.assignments import (
+    ContactTagChange,
+    ContactTagList,
+    ContactTagRead,
+    TagsNamed,
+    TagsPatch,
+    TagsPut,
+)
+
+router = new_router("contact tags")
+
+
+@router.get("/contacts/{contact_id}/tags")
+@requires("tags:read")
+async def list_contact_tags(
+    contact_tags: ContactTags, contact_id: UUID, audience: AnyAudienceParam = None
+) -> ContactTagList:
+    """The tags that a contact carries, by slug."""
+    found = await contact_tags.list(contact_id, audience=audience)
+    return ContactTagList(data=[ContactTagRead.model_validate(tag) for tag in found])
+
+
+@router.post("/contacts/{contact_id}/tags")
+@requires("tags:write")
+async def add_contact_tags(
+    contact_tags: ContactTags,
+    contact_id: UUID,
+    body: TagsNamed,
+    audience: AudienceParam = None,
+    create_missing: CreateMissingParam = True,
+) -> ContactTagChange:
+    """Give a contact tags; those that it carries stay."""
+    change = TagChange(contact_id, add=_refs(body.model_dump()))
+    return _shape(await contact_tags.change(change, audience=audience, create_missing=create_missing))
+
+
+@router.put("/contacts/{contact_id}/tags")
+@requires("tags:write")
+async def replace_contact_tags(
+    contact_tags: ContactTags,
+    contact_id: UUID,
+    body: TagsPut,
+    audience: AudienceParam = None,
+    create_missing: CreateMissingParam = True,
+) -> ContactTagChange:
+    """Make a contact carry these tags of the audience, and no others. Tags of other audiences are left alone."""
+    change = TagChange(contact_id, add=_refs(body.model_dump()), replace=True)
+    return _shape(await contact_tags.change(change, audience=audience, create_missing=create_missing))
+
+
+@router.delete("/contacts/{contact_id}/tags")
+@requires("tags:write")
+async def remove_contact_tags(
+    contact_tags: ContactTags, contact_id: UUID, body: TagsNamed, audience: AudienceParam = None
+) -> ContactTagChange:
+    """Take tags from a contact. Those that it does not carry are no error; neither are names that mean no tag."""
+    change = TagChange(contact_id, remove=_refs(body.model_dump()))
+    return _shape(await contact_tags.change(change, audience=audience))
+
+
+@router.patch("/contacts/{contact_id}/tags")
+@requires("tags:write")
+async def update_contact_tags(
+    contact_tags: ContactTags,
+    contact_id: UUID,
+    body: TagsPatch,
+    audience: AudienceParam = None,
+    create_missing: CreateMissingParam = True,
+) -> ContactTagChange:
+    """Add and remove in one step: nobody ever sees the one without the other."""
+    given = body.model_dump()
+    change = TagChange(
+        contact_id,
+        add=_refs({name: given[name] for name in ("add", "add_ids") if name in given}),
+        remove=_refs({name: given[name] for name in ("remove", "remove_ids") if name in given}),
+    )
+    return _shape(await contact_tags.change(change, audience=audience, create_missing=create_missing))
+
+
+@router.get("/contacts/{contact_id}/tags/{slug}")
+@requires("tags:read")
+async def get_contact_tag(
+    contact_tags: ContactTags, contact_id: UUID, slug: SlugDep, audience: AudienceParam = None
+) -> ContactTagRead:
+    """The tag, if the contact carries it; 404 if not."""
+    return ContactTagRead.model_validate(await contact_tags.get(contact_id, slug, audience=audience))
+
+
+@router.put("/contacts/{contact_id}/tags/{slug}")
+@requires("tags:write")
+async def add_contact_tag(
+    contact_tags: ContactTags,
+    contact_id: UUID,
+    slug: SlugDep,
+    audience: AudienceParam = None,
+    create_missing: CreateMissingParam = True,
+) -> ContactTagChange:
+    """Give a contact one tag. A slug that means no tag makes one, named after it."""
+    change = TagChange(contact_id, add=[TagRef.by_slug(slug, ("path", "slug"))])
+    return _shape(await contact_tags.change(change, audience=audience, create_missing=create_missing))
+
+
+@router.delete("/contacts/{contact_id}/tags/{slug}")
+@requires("tags:write")
+async def remove_contact_tag(
+    contact_tags: ContactTags, contact_id: UUID, slug: SlugDep, audience: AudienceParam = None
+) -> ContactTagChange:
+    """Take one tag from a contact. No error when it does not carry it."""
+    change = TagChange(contact_id, remove=[TagRef.by_slug(slug, ("path", "slug"))])
+    return _shape(await contact_tags.change(change, audience=audience))
+
+
+def _refs(given: dict[str, list[Any]]) -> Sequence[TagRef]:
+    """The tags named in these fields of the body: ids where the field's name says so, else names."""
+    return [
+        TagRef(("body", field, place), id=value)
+        if field.endswith("_ids")
+        else TagRef.by_name(value, ("body", field, place))
+        for field, values in given.items()
+        for place, value in enumerate(values)
+    ]
+
+
+def _shape(changed: ChangedTags) -> ContactTagChange:
+    return ContactTagChange(
+        data=[ContactTagRead.model_validate(tag) for tag in changed.tags], added=changed.added, removed=changed.removed
+    )

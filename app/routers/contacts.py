@@ -1,0 +1,169 @@
+"""Contacts: make or update, list, change, delete, and which audiences they are in."""
+
+from typing import Annotated, cast
+from uuid import UUID
+
+from fastapi import Query, Request, Response
+
+from app.dependencies import Contacts, ContactUpserts, Memberships, PageDep, PrincipalDep, demand
+from app.errors import AppError, Duplicate
+from app.frontend import new_router, requires
+from app.repositories.contact_upserts import ContactConflict, NewContact, TagsMode, Upserted
+from app.repositories.contacts import ContactFields
+from app.routers.parameters import AnyAudienceParam, AudienceParam, link_next, locate
+from app.routers.problems import code_of
+from app.schemas.base import Email, ExternalId, Text
+from app.schemas.contacts import (
+    ContactBatch,
+    ContactBatchResult,
+    ContactCreate,
+    ContactList,
+    ContactOutcome,
+    ContactRead,
+    ContactUpdate,
+    MembershipList,
+    MembershipPut,
+    MembershipRead,
+    OutcomeError,
+)
+from app.schemas.pagination import Pagination
+from app.values import EMAIL_MAX_LENGTH
+
+router = new_router("contacts")
+
+OnConflictParam = Annotated[
+    ContactConflict, Query(description="When the contact is there: update it, or refuse with 409.")
+]
+TagsModeParam = Annotated[
+    TagsMode, Query(description="Whether the tags given are added, or replace those of the audience in force.")
+]
+
+
+@router.get("/contacts")
+@requires("contacts:read")
+async def list_contacts(
+    request: Request,
+    response: Response,
+    contacts: Contacts,
+    page: PageDep,
+    audience: AnyAudienceParam = None,
+    search: Annotated[Text | None, Query(max_length=EMAIL_MAX_LENGTH, description="Start of the email.")] = None,
+    email: Annotated[Email | None, Query(description="Only the contact with this email.")] = None,
+    external_id: Annotated[ExternalId | None, Query(description="Only the contact with this id of yours.")] = None,
+    include_total: Annotated[bool, Query(description="Count the whole list, which takes longer.")] = False,
+) -> ContactList:
+    """The members of an audience, by id. Where no audience is in force, or `*`, all contacts of the workspace."""
+    found = await contacts.list(
+        page, audience=audience, search=search, email=email, external_id=external_id, include_total=include_total
+    )
+    link_next(request, response, found)
+    return ContactList(data=[ContactRead.model_validate(one) for one in found.items], pagination=Pagination.of(found))
+
+
+@router.post("/contacts", status_code=201)
+@requires("contacts:write")
+async def upsert_contact(
+    request: Request,
+    response: Response,
+    upserts: ContactUpserts,
+    principal: PrincipalDep,
+    body: ContactCreate,
+    audience: AudienceParam = None,
+    on_conflict: OnConflictParam = "update",
+    tags_mode: TagsModeParam = "add",
+) -> ContactRead:
+    """Make a contact, or update the one with the same email or external id (200)."""
+    new = _new_contact(body, audience or principal.audience, ("body",))
+    if new.tags is not None:
+        demand(principal, "tags:write")
+    [done] = await upserts.upsert([new], audience=audience, on_conflict=on_conflict, tags_mode=tags_mode)
+    if done.error or done.contact is None:
+        raise done.error or RuntimeError("an upsert without a contact and without an error")
+    locate(request, response, f"/contacts/{done.contact.id}")
+    response.status_code = 201 if done.outcome == "created" else 200
+    return ContactRead.model_validate(done.contact)
+
+
+@router.post("/contacts/batch")
+@requires("contacts:write", bulk=True)
+async def upsert_contacts(
+    upserts: ContactUpserts,
+    principal: PrincipalDep,
+    body: ContactBatch,
+    audience: AudienceParam = None,
+    on_conflict: OnConflictParam = "update",
+    tags_mode: TagsModeParam = "add",
+) -> ContactBatchResult:
+    """Make or update up to 1,000 contacts, with an outcome for each. One that fails does not stop the others."""
+    in_force = audience or principal.audience
+    new = [_new_contact(one, in_force, ("body", "contacts", place)) for place, one in enumerate(body.contacts)]
+    if any(one.tags is not None for one in new):
+        demand(principal, "tags:write")
+    done = await upserts.upsert(new, audience=audience, on_conflict=on_conflict, tags_mode=tags_mode)
+    return ContactBatchResult(data=[_outcome(one) for one in done])
+
+
+@router.get("/contacts/{contact_id}")
+@requires("contacts:read")
+async def get_contact(contacts: Contacts, contact_id: UUID) -> ContactRead:
+    """One contact."""
+    return ContactRead.model_validate(await contacts.get(contact_id))
+
+
+@router.patch("/contacts/{contact_id}")
+@requires("contacts:write")
+async def update_contact(contacts: Contacts, contact_id: UUID, body: ContactUpdate) -> ContactRead:
+    """Change what is given; what is left out stays, null clears."""
+    return ContactRead.model_validate(await contacts.update(contact_id, cast("ContactFields", body.model_dump())))
+
+
+@router.delete("/contacts/{contact_id}", status_code=204)
+@requires("contacts:write")
+async def delete_contact(contacts: Contacts, contact_id: UUID) -> None:
+    """Remove a contact from the workspace, with its memberships and tags."""
+    await contacts.delete(contact_id)
+
+
+@router.get("/contacts/{contact_id}/audiences")
+@requires("contacts:read")
+async def list_contact_audiences(memberships: Memberships, contact_id: UUID) -> MembershipList:
+    """The audiences that a contact is a member of, by slug."""
+    return MembershipList(data=[MembershipRead.model_validate(one) for one in await memberships.list(contact_id)])
+
+
+@router.put("/contacts/{contact_id}/audiences/{slug}")
+@requires("contacts:write")
+async def join_audience(
+    response: Response, memberships: Memberships, contact_id: UUID, slug: Text, body: MembershipPut
+) -> MembershipRead:
+    """Make a contact a member of an audience (201), or change what it agreed to there (200)."""
+    membership, is_new = await memberships.put(contact_id, slug, **body.model_dump())
+    response.status_code = 201 if is_new else 200
+    return MembershipRead.model_validate(membership)
+
+
+@router.delete("/contacts/{contact_id}/audiences/{slug}", status_code=204)
+@requires("contacts:write")
+async def leave_audience(memberships: Memberships, contact_id: UUID, slug: Text) -> None:
+    """End a membership. The contact loses its tags there, and stays in the workspace. No error if it is no member."""
+    await memberships.leave(contact_id, slug)
+
+
+def _new_contact(body: ContactCreate, in_force: str | None, place: tuple[str | int, ...]) -> NewContact:
+    given = body.model_dump()
+    audiences = given.pop("audiences", [in_force] if in_force else [])
+    tags = given.pop("tags", None)
+    return NewContact(cast("ContactFields", given), audiences, tags, place)
+
+
+def _outcome(done: Upserted) -> ContactOutcome:
+    return ContactOutcome(
+        outcome=done.outcome,
+        contact=None if done.contact is None else ContactRead.model_validate(done.contact),
+        error=None if done.error is None else _outcome_error(done.error),
+    )
+
+
+def _outcome_error(error: AppError) -> OutcomeError:
+    existing_id = error.existing_id if isinstance(error, Duplicate) else None
+    return OutcomeError(code=code_of(error), detail=error.detail, existing_id=existing_id)

@@ -1,0 +1,52 @@
+"""Query and path parameters that several native routes share, and the links that lists and new objects carry."""
+
+from typing import Annotated, Literal
+from urllib.parse import quote
+
+from fastapi import Depends, Query, Request, Response
+
+from app.errors import FieldError, InvalidInput
+from app.frontend import shown
+from app.pagination import Page
+from app.schemas.base import Slug
+from app.values import slugify
+
+AudienceParam = Annotated[Slug | None, Query(description="Slug of an audience. Left out: the key's default audience.")]
+AnyAudienceParam = Annotated[
+    Literal["*"] | Slug | None,
+    Query(description="Slug of an audience, or `*` for all of them. Left out: the key's default audience."),
+]
+OnMissingParam = Annotated[
+    Literal["error", "skip"],
+    Query(description="What happens when a contact is unknown or no member: nothing at all, or the others are done."),
+]
+CreateMissingParam = Annotated[
+    bool, Query(description="Whether a name that means no tag makes one. With false it is an error.")
+]
+
+
+async def _slug(slug: str) -> str:
+    """A slug in a path, brought into a slug's form: `VIP%20Gold` means `vip-gold`."""
+    slugified = slugify(slug)
+    if not slugified:
+        raise InvalidInput(
+            [FieldError(("path", "slug"), "invalid_slug", f"{shown(slug)} has nothing that a slug is made of.")]
+        )
+    return slugified
+
+
+SlugDep = Annotated[str, Depends(_slug)]
+
+
+def link_next(request: Request, response: Response, page: Page[object]) -> None:
+    """`Link: <…>; rel="next"` (RFC 8288), to the same list with the next cursor, where there is a next page."""
+    if page.next_cursor is None:
+        return
+    kept = [(key, value) for key, value in request.query_params.multi_items() if key not in {"cursor", "offset"}]
+    query = "&".join(f"{quote(key)}={quote(value, safe='')}" for key, value in [*kept, ("cursor", page.next_cursor)])
+    response.headers["Link"] = f'<{quote(request.scope["path"])}?{query}>; rel="next"'
+
+
+def locate(request: Request, response: Response, path: str) -> None:
+    """`Location` of an object that was made."""
+    response.headers["Location"] = request.scope.get("root_path", "") + path

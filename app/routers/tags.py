@@ -1,0 +1,101 @@
+"""Tags: list, make, change, delete."""
+
+from typing import Annotated, Literal, cast
+from uuid import UUID
+
+from fastapi import Query, Request, Response
+
+from app.dependencies import PageDep, TagContacts, Tags
+from app.frontend import new_router, requires
+from app.repositories.tag_contacts import ContactRefs
+from app.repositories.tags import OnConflict, TagFields, TagSort
+from app.routers.parameters import AudienceParam, link_next, locate
+from app.schemas.base import Slug, Text
+from app.schemas.pagination import Pagination
+from app.schemas.tags import BATCH_MAX, TagBatch, TagBatchResult, TagCreate, TagList, TagOutcome, TagRead, TagUpdate
+from app.values import NAME_MAX_LENGTH
+
+router = new_router("tags")
+
+
+@router.get("/tags")
+@requires("tags:read")
+async def list_tags(
+    request: Request,
+    response: Response,
+    tags: Tags,
+    page: PageDep,
+    audience: AudienceParam = None,
+    search: Annotated[Text | None, Query(max_length=NAME_MAX_LENGTH, description="Part of the name, any case.")] = None,
+    ids: Annotated[list[UUID] | None, Query(max_length=BATCH_MAX, description="Only these; repeat it.")] = None,
+    slug: Annotated[Slug | None, Query(description="Only the tag with this slug.")] = None,
+    sort: Annotated[TagSort, Query(description="The order; a minus turns it round.")] = "name",
+) -> TagList:
+    """The tags of an audience, with exact counts."""
+    found = await tags.list(page, audience=audience, search=search, ids=ids, slug=slug, sort=sort)
+    link_next(request, response, found)
+    return TagList(data=[TagRead.model_validate(tag) for tag in found.items], pagination=Pagination.of(found))
+
+
+@router.post("/tags", status_code=201)
+@requires("tags:write", bulk=True)
+async def create_tag(
+    request: Request,
+    response: Response,
+    tags: Tags,
+    tag_contacts: TagContacts,
+    body: TagCreate,
+    audience: AudienceParam = None,
+    on_conflict: Annotated[
+        OnConflict, Query(description="When the name is taken: refuse, answer with that tag, or change it.")
+    ] = "error",
+) -> TagRead:
+    """Make a tag, and give it to contacts if any are named. Answers 200 when the tag was there."""
+    given = body.model_dump()
+    contact_ids: list[UUID] = given.pop("contact_ids", [])
+    fields = cast("TagFields", given)
+    if contact_ids:
+        refs = ContactRefs("contact_ids", contact_ids)
+        found = await tag_contacts.create_tag(fields, refs, audience=audience, on_conflict=on_conflict)
+    else:
+        found = await tags.create(fields, audience=audience, on_conflict=on_conflict)
+    locate(request, response, f"/tags/{found.tag.id}")
+    response.status_code = 201 if found.created else 200
+    return TagRead.model_validate(found.tag)
+
+
+@router.post("/tags/batch")
+@requires("tags:write")
+async def create_tags(tags: Tags, body: TagBatch, audience: AudienceParam = None) -> TagBatchResult:
+    """Find or make up to 100 tags by name, with an outcome for each. Those that are there stay as they are."""
+    found = await tags.create_many([cast("TagFields", spec.model_dump()) for spec in body.tags], audience=audience)
+    outcomes: list[TagOutcome] = []
+    for one in found:
+        outcome: Literal["created", "found"] = "created" if one.created else "found"
+        outcomes.append(TagOutcome(outcome=outcome, tag=TagRead.model_validate(one.tag)))
+    return TagBatchResult(data=outcomes)
+
+
+@router.get("/tags/{tag_id}")
+@requires("tags:read")
+async def get_tag(tags: Tags, tag_id: UUID) -> TagRead:
+    """One tag."""
+    return TagRead.model_validate(await tags.get(tag_id))
+
+
+@router.patch("/tags/{tag_id}")
+@requires("tags:write")
+async def update_tag(tags: Tags, tag_id: UUID, body: TagUpdate) -> TagRead:
+    """Change what is given; what is left out stays."""
+    return TagRead.model_validate(await tags.update(tag_id, cast("TagFields", body.model_dump())))
+
+
+@router.delete("/tags/{tag_id}", status_code=204)
+@requires("tags:write")
+async def delete_tag(
+    tags: Tags,
+    tag_id: UUID,
+    if_unused: Annotated[bool, Query(description="Refuse with 409 while a contact carries it.")] = False,
+) -> None:
+    """Delete a tag. Its assignments go with it; the contacts stay."""
+    await tags.delete(tag_id, if_unused=if_unused)

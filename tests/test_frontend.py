@@ -1,0 +1,815 @@
+"""The way in and out that all front ends share, tried with throw-away routes and a made-up key."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+import structlog
+from fastapi import APIRouter, FastAPI, Query, Request, Response
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field
+from starlette.middleware import Middleware
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.dependencies import PrincipalDep
+from app.errors import AppError, Duplicate, Unauthenticated, Unreadable
+from app.frontend import (
+    JSON_MAX_DEPTH,
+    LISTED_ERRORS_MAX,
+    BodyLimits,
+    FrontEnd,
+    Terms,
+    build,
+    new_router,
+    parse_json,
+    public,
+    requires,
+    shown,
+    terms_of,
+)
+from app.middleware import Edge
+from app.repositories.base import Principal
+from app.routers.problems import read_token, render_error
+from app.schemas.base import Input, JsonObject, TagName, Text
+
+LIMITS = BodyLimits(default=2_000, bulk=4_000_000)
+TIMEOUT = 0.2
+KEY = "ptag_" + "k" * 38
+PRINCIPAL = Principal(
+    workspace_id=uuid4(),
+    workspace="acme",
+    client_id=uuid4(),
+    client="web",
+    key_id=uuid4(),
+    scopes=frozenset({"tags:read", "tags:write"}),
+    audience=None,
+    expires_at=None,
+)
+JSON = {"Content-Type": "application/json"}
+
+
+async def authenticate(key: str) -> Principal:
+    if key != KEY:
+        raise Unauthenticated("invalid")
+    return PRINCIPAL
+
+
+class Inner(Input):
+    value: int
+
+
+class Thing(Input):
+    name: TagName
+    contact_ids: Annotated[list[UUID], Field(max_length=10_000)] = Field(default_factory=list)
+    attributes: JsonObject = Field(default_factory=dict)
+    inner: list[Inner] = Field(default_factory=list)
+    kind: Literal["a", "b"] = "a"
+
+
+def native_router() -> APIRouter:
+    router = new_router("things")
+
+    @router.get("/things")
+    @requires("tags:read")
+    async def list_things(search: Annotated[Text | None, Query()] = None, limit: int = 1) -> dict[str, object]:
+        return {"search": search, "limit": limit}
+
+    @router.post("/things", status_code=201)
+    @requires("tags:write")
+    async def create_thing(thing: Thing, principal: PrincipalDep) -> dict[str, str]:
+        return {"name": thing.name, "workspace": principal.workspace}
+
+    @router.post("/things/batch")
+    @requires("tags:write", bulk=True)
+    async def create_things(thing: Thing) -> dict[str, int]:
+        return {"ids": len(thing.contact_ids)}
+
+    @router.get("/things/{thing_id}")
+    @requires("tags:read")
+    async def get_thing(thing_id: UUID) -> dict[str, UUID]:
+        return {"id": thing_id}
+
+    @router.delete("/things/{thing_id}")
+    @requires("admin")
+    async def delete_thing(thing_id: UUID) -> None: ...
+
+    @router.patch("/things/{thing_id}")
+    @requires("tags:write")
+    async def update_thing(thing_id: UUID, thing: Thing) -> None: ...
+
+    @router.get("/named/{thing_slug}")
+    @requires()
+    async def get_named(thing_slug: Text) -> dict[str, str]:
+        return {"slug": thing_slug}
+
+    @router.get("/duplicate")
+    @requires()
+    async def get_duplicate() -> None:
+        raise Duplicate("tag", "name", "\ud800", None)
+
+    @router.get("/fault")
+    @public
+    async def get_fault() -> None:
+        secret = "in a local variable"
+        raise RuntimeError(f"broken {len(secret)}")
+
+    @router.get("/half")
+    @public
+    async def get_half() -> Response:
+        return HalfResponse()
+
+    @router.get("/slow")
+    @public
+    async def get_slow() -> None:
+        await asyncio.sleep(10)
+
+    @router.get("/ping")
+    @public
+    async def get_ping(request: Request) -> dict[str, str]:
+        return {"request_id": request.state.request_id, "method": request.method}
+
+    return router
+
+
+class HalfResponse(Response):
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("after the start")
+
+
+def dialect() -> FrontEnd:
+    router = new_router("vendor")
+
+    @router.get("/v1/things/{thing_id}")
+    @requires("tags:read")
+    async def vendor_thing(thing_id: UUID, request: Request) -> dict[str, str]:
+        return {"front_end": request.state.front_end.slug}
+
+    @router.put("/v1/things/{thing_id}")
+    @requires("tags:write")
+    async def vendor_put(thing_id: UUID, thing: Thing) -> None: ...
+
+    @router.get("/v1/fault")
+    @public
+    async def vendor_fault() -> None:
+        raise RuntimeError
+
+    @router.get("/v1/slow")
+    @public
+    async def vendor_slow() -> None:
+        await asyncio.sleep(10)
+
+    def read(request: Request) -> str:
+        key = request.headers.get("x-api-key")
+        if key is None:
+            raise Unauthenticated("missing")
+        return key
+
+    def render(error: AppError, request_id: str) -> Response:
+        return JSONResponse({"vendor_error": type(error).__name__}, 400)
+
+    return FrontEnd("vendor", "Vendor", "/vendor", (router,), read, render)
+
+
+def make_app(*, strict_query: bool = True) -> FastAPI:
+    native = FrontEnd("native", "Test", "", (native_router(),), read_token, render_error, strict_query)
+    app = build(native, version="1", body_limits=LIMITS, middleware=(Middleware(Edge, timeout=TIMEOUT),))
+    other = dialect()
+    app.mount(other.mount, build(other, version="1", body_limits=LIMITS))
+    return app
+
+
+def started(app: FastAPI) -> ASGIApp:
+    """The application with the state that its lifespan would have made."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "state": {"authenticate": authenticate}}, receive, send)
+
+    return serve
+
+
+def client_of(app: ASGIApp) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://test", headers={"Authorization": f"Bearer {KEY}"}
+    )
+
+
+@pytest.fixture(scope="module")
+async def app() -> ASGIApp:
+    return started(make_app())
+
+
+@pytest.fixture
+async def client(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app) as client:
+        yield client
+
+
+def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    document: dict[str, Any] = response.json()
+    assert (document["status"], document["code"]) == (status, code)
+    assert document["request_id"] == response.headers["x-request-id"]
+    return document
+
+
+async def call(
+    app: ASGIApp, method: str, path: str, *, headers: dict[str, str] | None = None, receive: Receive | None = None
+) -> list[Message]:
+    """A request below httpx, for what httpx would not send."""
+
+    async def unread() -> Message:
+        raise AssertionError("the body was read")
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    sent_headers = {"Authorization": f"Bearer {KEY}", **(headers or {})}
+    await app(
+        {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "path": path,
+            "query_string": b"",
+            "root_path": "",
+            "scheme": "http",
+            "server": ("test", 80),
+            "client": ("test", 1),
+            "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in sent_headers.items()],
+        },
+        receive or unread,
+        send,
+    )
+    return sent
+
+
+def body_of(sent: list[Message]) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(b"".join(message.get("body", b"") for message in sent))
+    return document
+
+
+# Who asks.
+
+
+async def test_a_good_call(client: httpx.AsyncClient) -> None:
+    response = await client.post("/things", json={"name": " Vip "})
+    assert response.status_code == 201
+    assert response.json() == {"name": "Vip", "workspace": "acme"}
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, "Bearer"),
+        ("Basic abc", 'Bearer error="invalid_token"'),
+        ("Bearer", 'Bearer error="invalid_token"'),
+        ("Bearer a b", 'Bearer error="invalid_token"'),
+        ("Bearer unknown", 'Bearer error="invalid_token"'),
+        ("Bearer \xe9", 'Bearer error="invalid_token"'),
+    ],
+)
+async def test_without_a_good_key(app: ASGIApp, header: str | None, expected: str) -> None:
+    headers = [] if header is None else [(b"Authorization", header.encode("latin-1"))]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        response = await client.get("/things", headers=headers)
+    problem(response, 401, "unauthenticated")
+    assert response.headers["www-authenticate"] == expected
+
+
+async def test_the_scheme_in_any_case(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/things", headers={"Authorization": f"bEARER  {KEY}"})).status_code == 200
+
+
+async def test_the_key_is_looked_at_before_the_body_is_read(app: ASGIApp) -> None:
+    sent = await call(app, "POST", "/things", headers={"Authorization": "Bearer unknown"})
+    assert sent[0]["status"] == 401
+
+
+async def test_scopes(app: ASGIApp, client: httpx.AsyncClient) -> None:
+    response = await client.delete(f"/things/{uuid4()}")
+    document = problem(response, 403, "insufficient_scope")
+    assert document["missing_scopes"] == ["admin"]
+    assert response.headers["www-authenticate"] == 'Bearer error="insufficient_scope", scope="admin"'
+
+
+def test_routes_say_their_terms() -> None:
+    terms = {route.name: terms_of(route.endpoint) for route in native_router().routes}  # type: ignore[attr-defined]
+    assert terms["create_things"] == Terms(("tags:write",), bulk=True)
+    assert terms["get_named"] == Terms(())
+    assert terms["get_ping"] == Terms(None)
+
+
+def test_no_route_is_open_by_mistake() -> None:
+    router = new_router("things")
+    with pytest.raises(TypeError, match="neither with @requires nor with @public"):
+
+        @router.get("/open")
+        async def get_open() -> None: ...
+
+    plain = APIRouter()
+
+    @plain.get("/plain")
+    async def get_plain() -> None: ...
+
+    with pytest.raises(TypeError, match="without a key"):
+        build(FrontEnd("x", "X", "", (plain,), read_token, render_error), version="1", body_limits=LIMITS)
+
+
+def test_mistakes_in_routes_are_seen_at_once() -> None:
+    with pytest.raises(ValueError, match="tags:wirte"):
+        requires("tags:wirte")
+    router = new_router("things")
+    with pytest.raises(TypeError, match="GET"):
+
+        @router.get("/body")
+        @public
+        async def get_with_body(thing: Thing) -> None: ...
+
+
+# The body, before it is a value.
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        pytest.param(b'{"name": "a",\n "x"}', "at line 2, column 5", id="malformed"),
+        pytest.param(b"{} {}", "Extra data at line 1, column 4", id="two values"),
+        pytest.param(b"{'name': 1}", "line 1", id="single quotes"),
+        pytest.param(b" ", "line 1", id="blank"),
+        pytest.param(b'{"name": NaN}', "NaN", id="nan"),
+        pytest.param(b'{"name": -Infinity}', "-Infinity", id="infinity"),
+        pytest.param(b'{"name": 1e999}', "too large", id="overflow"),
+        pytest.param(b'{"name": %s}' % (b"1" * 1_000 + b"e999"), "too large", id="long overflow"),
+        pytest.param(b'{"name": "\xff"}', "byte 11", id="bad utf-8"),
+        pytest.param(b'{"name": "\xed\xa0\x80"}', "UTF-8", id="surrogate in utf-8"),
+        pytest.param(b"\xef\xbb\xbf{}", "byte order mark", id="bom"),
+        pytest.param('{"name": "a"}'.encode("utf-16"), "UTF-8", id="utf-16"),
+        pytest.param('{"name": "a"}'.encode("utf-16-le"), "line 1, column 2", id="utf-16 without bom"),
+        pytest.param('{"name": "a"}'.encode("utf-32-be"), "line 1, column 1", id="utf-32"),
+        pytest.param(b"[" * 65 + b"]" * 65, "deeper than 64", id="deep list"),
+        pytest.param(b'{"a":' * 65 + b"1" + b"}" * 65, "deeper than 64", id="deep object"),
+        pytest.param(b'{"a":[' * 33 + b"1" + b"]}" * 33, "deeper than 64", id="deep both"),
+        pytest.param(b"[" * 1_900, "deeper than 64", id="deep and unclosed"),
+    ],
+)
+async def test_unreadable_bodies(client: httpx.AsyncClient, body: bytes, detail: str) -> None:
+    response = await client.post("/things", content=body, headers=JSON)
+    assert detail in problem(response, 400, "unreadable_body")["detail"]
+
+
+async def test_huge_integers(client: httpx.AsyncClient) -> None:
+    body = b'{"name": "a", "inner": [{"value": %s}]}' % (b"1" * 5_000)
+    response = await client.post("/things/batch", content=body, headers=JSON)
+    assert "too many digits" in problem(response, 400, "unreadable_body")["detail"]
+    # One that can be read is still no value that the field takes.
+    response = await client.post("/things/batch", content=body.replace(b"1" * 1_000, b""), headers=JSON)
+    assert response.status_code in {400, 422}
+
+
+async def test_deep_nesting_is_refused_fast(client: httpx.AsyncClient) -> None:
+    started_at = time.perf_counter()
+    response = await client.post("/things/batch", content=b"[" * 2_000_000 + b"]" * 1_999_000, headers=JSON)
+    # A tenth of a second here.
+    assert time.perf_counter() - started_at < 0.75
+    problem(response, 400, "unreadable_body")
+
+
+async def test_brackets_in_text_are_no_nesting(client: httpx.AsyncClient) -> None:
+    name = '[{"\\' * 25
+    response = await client.post("/things", json={"name": name})
+    assert response.json()["name"] == name
+
+
+@given(
+    st.recursive(
+        st.text() | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_what_json_writes_is_read_again(value: object) -> None:
+    assert parse_json(json.dumps(value).encode()) == value
+    assert parse_json(json.dumps(value, indent=2).encode()) == value
+
+
+@given(st.text('[]{}"\\a,:', max_size=40), st.integers(1, 80))
+def test_depth_is_that_of_the_value(filling: str, depth: int) -> None:
+    body = "[" * depth + json.dumps(["x" * JSON_MAX_DEPTH, filling, "[" * JSON_MAX_DEPTH]) + "]" * depth
+    if depth + 1 <= JSON_MAX_DEPTH:
+        parse_json(body.encode())
+    else:
+        with pytest.raises(Unreadable, match="deeper"):
+            parse_json(body.encode())
+
+
+def test_the_last_of_repeated_keys_wins() -> None:
+    assert parse_json(b'{"a": 1, "a": 2}') == {"a": 2}
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        None,
+        "text/plain",
+        "text/json",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "application/jsonp",
+        "application/json; charset=latin-1",
+        "application/json; charset=utf-16",
+        "application/json; a=b; charset=iso-8859-1",
+        "application/json, text/plain",
+        "json",
+        "application/json\xe9",
+        "",
+    ],
+)
+async def test_other_media_types(client: httpx.AsyncClient, media_type: str | None) -> None:
+    headers = [] if media_type is None else [(b"Content-Type", media_type.encode("latin-1"))]
+    response = await client.post("/things", content=b'{"name": "a"}', headers=headers)
+    problem(response, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        "application/json",
+        "Application/JSON",
+        "application/json;charset=utf-8",
+        'application/json; charset="UTF-8"',
+        "application/json; a=b; charset=utf8",
+        "application/json; a=b",
+        "application/json;",
+        "application/merge-patch+json",
+        "application/vnd.polytag.v1+json; charset=utf-8",
+    ],
+)
+async def test_media_types_of_json(client: httpx.AsyncClient, media_type: str) -> None:
+    response = await client.post("/things", content=b'{"name": "a"}', headers={"Content-Type": media_type})
+    assert response.status_code == 201
+
+
+async def test_encoded_bodies(client: httpx.AsyncClient) -> None:
+    headers = {**JSON, "Content-Encoding": "gzip"}
+    problem(await client.post("/things", content=b"x", headers=headers), 415, "unsupported_media_type")
+    headers = {**JSON, "Content-Encoding": "identity"}
+    assert (await client.post("/things", content=b'{"name": "a"}', headers=headers)).status_code == 201
+
+
+async def test_no_body_where_one_is_needed(client: httpx.AsyncClient) -> None:
+    document = problem(await client.post("/things"), 422, "missing")
+    assert document["errors"] == [{"pointer": "#", "code": "missing", "detail": "This is required."}]
+    problem(await client.post("/things", content=b"null", headers=JSON), 422, "invalid_type")
+
+
+async def test_a_body_where_none_is_taken(client: httpx.AsyncClient) -> None:
+    response = await client.request("GET", "/things", content=b"\xff" * 5_000)
+    assert response.status_code == 200
+
+
+async def test_a_body_declared_too_large_is_not_read(app: ASGIApp) -> None:
+    for length in ("2001", "9" * 5_000):
+        sent = await call(app, "POST", "/things", headers={**JSON, "Content-Length": length})
+        assert (sent[0]["status"], body_of(sent)["code"]) == (413, "body_too_large")
+
+
+async def test_a_body_sent_in_chunks_is_counted(client: httpx.AsyncClient) -> None:
+    chunks = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal chunks
+        for _ in range(100):
+            chunks += 1
+            yield b" " * 100
+
+    response = await client.post("/things", content=body(), headers=JSON)
+    assert "2,000 bytes" in problem(response, 413, "body_too_large")["detail"]
+
+
+async def test_bulk_routes_take_more(client: httpx.AsyncClient) -> None:
+    ids = [str(uuid4()) for _ in range(10_000)]
+    response = await client.post("/things/batch", json={"name": "a", "contact_ids": ids})
+    assert response.json() == {"ids": 10_000}
+    response = await client.post("/things/batch", content=b" " * (LIMITS.bulk + 1), headers=JSON)
+    problem(response, 413, "body_too_large")
+
+
+async def test_a_client_that_goes_away(app: ASGIApp) -> None:
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    with structlog.testing.capture_logs() as lines:
+        assert await call(app, "POST", "/things", headers=JSON, receive=receive) == []
+    assert [(line["event"], line["status"]) for line in lines] == [("request", 499)]
+
+
+# Values that cannot be taken.
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "code"),
+    [
+        ({}, "#/name", "missing"),
+        ([], "#", "invalid_type"),
+        ("name", "#", "invalid_type"),
+        (1, "#", "invalid_type"),
+        ({"name": 1}, "#/name", "invalid_type"),
+        ({"name": None}, "#/name", "invalid_type"),
+        ({"name": " "}, "#/name", "too_short"),
+        ({"name": "a" * 121}, "#/name", "too_long"),
+        ({"name": "a\0"}, "#/name", "invalid_characters"),
+        ({"name": "\ud800"}, "#/name", "invalid_characters"),
+        ({"name": "a", "nmae": "b"}, "#/nmae", "unknown_field"),
+        ({"name": "a", "a/b~c é": "b"}, "#/a~1b~0c%20%C3%A9", "unknown_field"),
+        ({"name": "a", "contact_ids": ["x"]}, "#/contact_ids/0", "invalid_id"),
+        ({"name": "a", "contact_ids": [str(uuid4()), 1]}, "#/contact_ids/1", "invalid_type"),
+        ({"name": "a", "contact_ids": [str(uuid4()), "\ud800"]}, "#/contact_ids/1", "invalid_characters"),
+        ({"name": "a", "contact_ids": {}}, "#/contact_ids", "invalid_type"),
+        ({"name": "a", "inner": [{"value": 1}, {"value": "x"}]}, "#/inner/1/value", "invalid_type"),
+        ({"name": "a", "inner": [{"value": 1.5}]}, "#/inner/0/value", "invalid_type"),
+        ({"name": "a", "inner": [{"value": 1, "x": 1}]}, "#/inner/0/x", "unknown_field"),
+        ({"name": "a", "kind": "c"}, "#/kind", "invalid_value"),
+        ({"name": "a", "attributes": {"a": "\0"}}, "#/attributes", "invalid_characters"),
+        ({"name": "a", "attributes": {"\ud800": 1}}, "#/attributes", "invalid_characters"),
+        ({"name": "a", "attributes": []}, "#/attributes", "invalid_type"),
+    ],
+)
+async def test_invalid_values(client: httpx.AsyncClient, body: object, pointer: str, code: str) -> None:
+    response = await client.post("/things", content=json.dumps(body), headers=JSON)
+    document = problem(response, 422, code)
+    assert [(error["pointer"], error["code"]) for error in document["errors"]] == [(pointer, code)]
+    assert document["detail"] == document["errors"][0]["detail"]
+
+
+async def test_an_unknown_field_with_half_a_character(client: httpx.AsyncClient) -> None:
+    response = await client.post("/things", content=b'{"name": "a", "\\ud800": 1}', headers=JSON)
+    problem(response, 422, "invalid_characters")
+
+
+async def test_several_errors(client: httpx.AsyncClient) -> None:
+    document = problem(await client.post("/things", json={"kind": "c", "x": 1}), 422, "invalid_input")
+    assert {error["pointer"] for error in document["errors"]} == {"#/name", "#/kind", "#/x"}
+
+
+async def test_no_more_than_100_errors_are_listed(client: httpx.AsyncClient) -> None:
+    response = await client.post("/things/batch", json={"name": "a", "contact_ids": ["x"] * 10_000})
+    document = problem(response, 422, "invalid_id")
+    assert [error["pointer"] for error in document["errors"]] == [
+        f"#/contact_ids/{index}" for index in range(LISTED_ERRORS_MAX)
+    ]
+
+
+async def test_300_000_unknown_fields_cost_nothing(client: httpx.AsyncClient) -> None:
+    body = "{" + ",".join(f'"{index}":0' for index in range(300_000)) + "}"
+    started_at = time.perf_counter()
+    response = await client.post("/things/batch", content=body, headers=JSON)
+    # A tenth of a second here, nearly all of it for parsing; without the cap it is seconds.
+    assert time.perf_counter() - started_at < 0.75
+    document = problem(response, 422, "too_many_fields")
+    assert [error["pointer"] for error in document["errors"]] == ["#"]
+
+
+async def test_over_long_lists_cost_nothing(client: httpx.AsyncClient) -> None:
+    started_at = time.perf_counter()
+    response = await client.post("/things/batch", json={"name": "a", "contact_ids": [1] * 1_000_000})
+    assert time.perf_counter() - started_at < 1.5
+    document = problem(response, 422, "too_long")
+    assert [error["pointer"] for error in document["errors"]] == ["#/contact_ids"]
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer", "code"),
+    [
+        ("search=%00", "?search", "invalid_characters"),
+        ("search=a%FF", "?", "invalid_characters"),
+        ("search=%ED%A0%80", "?", "invalid_characters"),
+        ("limit=x", "?limit", "invalid_type"),
+        ("serach=x", "?serach", "unknown_parameter"),
+    ],
+)
+async def test_invalid_queries(client: httpx.AsyncClient, query: str, pointer: str, code: str) -> None:
+    document = problem(await client.get(f"/things?{query}"), 422, code)
+    assert [(error["pointer"], error["code"]) for error in document["errors"]] == [(pointer, code)]
+
+
+async def test_queries(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/things?search=100%25+%C3%A9%20")).json()["search"] == "100% é "
+    assert (await client.get("/things?search=50%")).json()["search"] == "50%"
+
+
+async def test_unknown_parameters_are_left_alone_where_the_vendor_does() -> None:
+    async with client_of(started(make_app(strict_query=False))) as client:
+        assert (await client.get("/things?cache=off")).status_code == 200
+
+
+# Ids, paths and methods.
+
+
+@pytest.mark.parametrize("thing_id", ["x", "%00", "%FF", "1" * 300, "0000", f"{uuid4()}x", "%ED%A0%80"])
+async def test_an_id_that_cannot_exist(client: httpx.AsyncClient, thing_id: str) -> None:
+    document = problem(await client.get(f"/things/{thing_id}"), 404, "not_found")
+    assert document["detail"].startswith("There is no thing ")
+    assert len(document["detail"]) < 300
+    # Also where the body is wrong as well.
+    problem(await client.patch(f"/things/{thing_id}", json={}), 404, "not_found")
+
+
+async def test_a_slug_that_cannot_exist(client: httpx.AsyncClient) -> None:
+    assert problem(await client.get("/named/%00"), 404, "not_found")["detail"] == "There is no thing \0."
+
+
+async def test_ids_in_any_case(client: httpx.AsyncClient) -> None:
+    thing_id = uuid4()
+    assert (await client.get(f"/things/{str(thing_id).upper()}")).json() == {"id": str(thing_id)}
+
+
+async def test_unknown_paths(client: httpx.AsyncClient) -> None:
+    for path in ("/nothing", "/things/", "//things", f"/things/{uuid4()}/x", "/%00", "/%FF"):
+        problem(await client.get(path), 404, "route_not_found")
+    document = problem(await client.get(f"/{KEY}"), 404, "route_not_found")
+    assert document["detail"] == "There is nothing at /ptag_…."
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/things", "GET, HEAD, POST"),
+        ("POST", f"/things/{uuid4()}", "DELETE, GET, HEAD, PATCH"),
+        ("TRACE", "/things/x", "DELETE, GET, HEAD, PATCH"),
+        ("BREW", "/ping", "GET, HEAD"),
+        # The path of a batch is that of an id, too.
+        ("PUT", "/things/batch", "DELETE, GET, HEAD, PATCH, POST"),
+        ("HEAD", "/vendor/nothing", None),
+        ("PATCH", "/docs", "GET, HEAD"),
+    ],
+)
+async def test_methods_that_are_not_allowed(
+    client: httpx.AsyncClient, method: str, path: str, allowed: str | None
+) -> None:
+    response = await client.request(method, path)
+    if allowed is not None:
+        problem(response, 405, "method_not_allowed")
+    assert response.headers.get("allow") == allowed
+
+
+async def test_head_is_get_without_the_body(client: httpx.AsyncClient) -> None:
+    get, head = await client.get("/things"), await client.head("/things")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == get.headers["content-length"] == str(len(get.content))
+    assert (await client.head("/things/x")).status_code == 404
+    assert (await client.head("/things/batch")).status_code == 404
+    response = await client.head("/duplicate")
+    assert (response.status_code, response.content) == (409, b"")
+
+
+# Faults.
+
+
+async def test_a_fault_shows_nothing_of_the_inside(client: httpx.AsyncClient) -> None:
+    with structlog.testing.capture_logs() as lines:
+        response = await client.get("/fault")
+    document = problem(response, 500, "internal_error")
+    assert set(document) == {"type", "title", "status", "detail", "code", "request_id"}
+    assert "broken" not in response.text
+    [fault, access] = lines
+    assert (fault["event"], fault["route"], fault["exc_info"]) == ("unhandled error", "/fault", True)
+    assert (access["route"], access["status"], access["log_level"]) == ("/fault", 500, "warning")
+
+
+async def test_a_fault_after_the_answer_began_reaches_the_server(app: ASGIApp) -> None:
+    with pytest.raises(RuntimeError, match="after the start"):
+        await call(app, "GET", "/half")
+
+
+async def test_what_takes_too_long_is_stopped(client: httpx.AsyncClient) -> None:
+    response = await client.get("/slow")
+    assert "0.2 seconds" in problem(response, 503, "unavailable")["detail"]
+    assert int(response.headers["retry-after"]) >= 1
+
+
+async def test_half_a_character_does_not_leave(client: httpx.AsyncClient) -> None:
+    problem(await client.get("/duplicate"), 409, "name_taken")
+
+
+@pytest.mark.parametrize(("text", "expected"), [("a", "a"), ("a\ud800", "a?"), (f"x{KEY}", "xptag_…")])
+def test_what_is_said_back(text: str, expected: str) -> None:
+    assert shown(text) == expected
+    assert len(shown(text * 1_000)) <= 201
+
+
+# Request ids and the log.
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [("abc-DEF_1", True), ("a" * 64, True), ("a" * 65, False), ("", False), ("a b", False), ("é", False)],
+)
+async def test_request_ids(client: httpx.AsyncClient, sent: str, kept: bool) -> None:
+    response = await client.get("/ping", headers=[(b"X-Request-Id", sent.encode("latin-1"))])
+    request_id = response.headers["x-request-id"]
+    assert response.json() == {"request_id": request_id, "method": "GET"}
+    assert (request_id == sent) is kept
+    assert response.headers.get_list("x-request-id") == [request_id]
+
+
+async def test_each_request_has_an_id_of_its_own(client: httpx.AsyncClient) -> None:
+    responses = await asyncio.gather(*(client.get("/ping") for _ in range(20)))
+    assert len({response.json()["request_id"] for response in responses}) == 20
+
+
+@pytest.mark.parametrize(
+    ("path", "route", "status", "level"),
+    [
+        ("/things?search=someone@example.com", "/things", 200, "info"),
+        (f"/things/{uuid4()}", "/things/{thing_id}", 200, "info"),
+        ("/someone@example.com", None, 404, "info"),
+        ("/ping", "/ping", 200, "debug"),
+        ("/openapi.json", None, 200, "debug"),
+        (f"/vendor/v1/things/{uuid4()}", "/vendor/v1/things/{thing_id}", 400, "info"),
+    ],
+)
+async def test_the_access_line(
+    client: httpx.AsyncClient, path: str, route: str | None, status: int, level: str
+) -> None:
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as lines:
+        response = await client.get(path)
+    [line] = lines
+    duration = line.pop("duration_ms")
+    assert isinstance(duration, float)
+    known = status == 200 and level == "info"
+    assert line == {
+        "event": "request",
+        "log_level": level,
+        "method": "GET",
+        "route": route,
+        "status": status,
+        "front_end": "vendor" if "vendor" in path else "native",
+        "workspace": "acme" if known else None,
+        "client": "web" if known else None,
+        "request_id": response.headers["x-request-id"],
+    }
+    assert "request_id" not in structlog.contextvars.get_contextvars()
+
+
+# Mounted front ends.
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "key", "error"),
+    [
+        ("GET", f"/v1/things/{uuid4()}", None, "Unauthenticated"),
+        ("GET", f"/v1/things/{uuid4()}", "unknown", "Unauthenticated"),
+        ("GET", "/v1/things/x", KEY, "NotFound"),
+        ("PUT", f"/v1/things/{uuid4()}", KEY, "UnsupportedMediaType"),
+        ("PATCH", f"/v1/things/{uuid4()}", KEY, "MethodNotAllowed"),
+        ("GET", "/v1/nothing", KEY, "RouteNotFound"),
+        ("GET", "/v1/fault", KEY, "InternalError"),
+        ("GET", "/v1/slow", KEY, "Unavailable"),
+    ],
+)
+async def test_a_dialect_says_errors_its_own_way(
+    client: httpx.AsyncClient, method: str, path: str, key: str | None, error: str
+) -> None:
+    headers = {} if key is None else {"X-API-Key": key}
+    response = await client.request(
+        method, f"/vendor{path}", headers=headers, content=b"x" if method == "PUT" else None
+    )
+    assert (response.status_code, response.json()) == (400, {"vendor_error": error})
+    assert response.headers["x-request-id"]
+
+
+async def test_a_dialect_is_told_apart(client: httpx.AsyncClient) -> None:
+    response = await client.get(f"/vendor/v1/things/{uuid4()}?unknown=1", headers={"X-API-Key": KEY})
+    assert response.json() == {"front_end": "vendor"}
+    assert (await client.get("/vendor/openapi.json")).json()["paths"].keys() == {
+        "/v1/things/{thing_id}",
+        "/v1/fault",
+        "/v1/slow",
+    }
+
+
+async def test_every_method_in_allow_within_a_mount() -> None:
+    native = FrontEnd("native", "Test", "", (native_router(),), read_token, render_error)
+    inner = FrontEnd("inner", "Inner", "/inner", (native_router(),), read_token, render_error)
+    app = build(native, version="1", body_limits=LIMITS, middleware=(Middleware(Edge, timeout=1),))
+    app.mount("/inner", build(inner, version="1", body_limits=LIMITS))
+    async with client_of(started(app)) as client:
+        response = await client.put("/inner/things/batch")
+    problem(response, 405, "method_not_allowed")
+    assert response.headers["allow"] == "DELETE, GET, HEAD, PATCH, POST"
+
+
+async def test_operations_are_named_after_handlers(client: httpx.AsyncClient) -> None:
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    assert paths["/things"]["post"]["operationId"] == "create_thing"
+    assert (await client.get("/docs")).status_code == 200
