@@ -8,6 +8,8 @@ from alembic.script import ScriptDirectory
 
 from app.database import Database, Statement
 
+# Alembic's table is not there before the first migration; naming it outright would be an error then.
+_IS_MIGRATED = Statement("migrate.is_migrated", "select to_regclass('alembic_version') is not null as yes")
 _SCHEMA_VERSION = Statement("migrate.schema_version", "select version_num from alembic_version")
 
 
@@ -31,6 +33,8 @@ def newest_revision() -> str:
 
 async def is_current(database: Database, newest: str) -> bool:
     """Whether the database stands at the newest revision. Raises what the database raises when it is away."""
+    if not (await database.fetch_one(_IS_MIGRATED))["yes"]:
+        return False
     rows = await database.fetch(_SCHEMA_VERSION)
     return [row["version_num"] for row in rows] == [newest]
 

@@ -113,10 +113,11 @@ async def test_an_unknown_key_is_looked_up_once_in_a_second(keys: Keys, clock: C
     assert await authenticate(key) is principal
 
 
-@pytest.mark.parametrize("key", ["", "x", "ptag_", new_key()[:-1] + "!", "é" * 50, new_key() + "\n", "x" * 60_000])
-async def test_a_mistyped_key_costs_no_look_up(keys: Keys, key: str) -> None:
+async def test_a_mistyped_key_costs_no_look_up(keys: Keys) -> None:
     authenticate = Authenticator(keys.find, keys.record)
-    assert await refused(authenticate, key) == "invalid"
+    key = new_key()
+    for mistyped in ("", "x", "ptag_", key[:-1], key[:-1] + "!", key + "\n", key.upper(), "é" * 50, "x" * 60_000):
+        assert await refused(authenticate, mistyped) == "invalid"
     assert keys.look_ups == 0
 
 

@@ -519,6 +519,9 @@ def test_root_is_told_of_a_directory_that_nobody_cannot_enter(base: Path) -> Non
     with pytest.raises(EmbeddedError, match=f"nobody, who may not enter {closed}\\."):
         embedded.start(closed / "deep" / "polytag")
     assert not any(closed.iterdir())
+    (closed / "something").touch()
+    with pytest.raises(EmbeddedError, match=f"nobody, who may not enter {closed}\\."):
+        embedded.start(closed)
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
 
 

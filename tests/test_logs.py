@@ -12,9 +12,8 @@ import pytest
 import structlog
 
 from app import logs
-from app.values import new_key
 
-KEY = new_key()
+KEY = "ptag_" + "Kk9" * 12 + "zz"
 
 
 @pytest.fixture

@@ -1,0 +1,142 @@
+"""The command line: `polytag serve`, `provision`, `db upgrade`."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+import app
+from app import logs, server
+from app.config import Settings
+from app.embedded import EmbeddedError
+from app.errors import AppError
+from app.values import SCOPES, slugify
+
+commands = typer.Typer(
+    name="polytag",
+    help="The tags of contacts, exact and fast, behind one API. Every option is also an environment variable.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+database_commands = typer.Typer(help="The database's schema.", no_args_is_help=True)
+commands.add_typer(database_commands, name="db")
+
+DataDir = Annotated[
+    Path | None, typer.Option(help="Data directory of the bundled PostgreSQL.", envvar="POLYTAG_DATA_DIR")
+]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        help="Your own PostgreSQL instead of the bundled one. Better set in the environment, where lists of processes "
+        "do not show its password.",
+        envvar="POLYTAG_DATABASE_URL",
+        show_envvar=True,
+    ),
+]
+
+
+def main() -> None:
+    """Run a command. What goes wrong is said in a sentence, with exit status 1."""
+    try:
+        commands()
+    except (server.CannotRun, EmbeddedError) as error:
+        _fail(str(error))
+    except AppError as error:
+        _fail(error.detail)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _fail(message: str) -> None:
+    print(f"polytag: {message}", file=sys.stderr)  # noqa: T201
+    raise SystemExit(1)
+
+
+@commands.callback(invoke_without_command=True)
+def polytag(
+    version: Annotated[bool, typer.Option("--version", help="Print the version, and nothing else.")] = False,
+) -> None:
+    """The tags of contacts, exact and fast, behind one API. Every option is also an environment variable."""
+    if version:
+        typer.echo(f"polytag {app.__version__}")
+        raise typer.Exit
+
+
+@commands.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", envvar="POLYTAG_HOST")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.", envvar="POLYTAG_PORT")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that serve.", envvar="POLYTAG_WORKERS")] = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Serve the API.
+
+    Without a database URL the bundled PostgreSQL is started in the data directory. The database is migrated first.
+    The first start makes a workspace, and prints its API key once.
+
+    Example: polytag serve --port 9000
+    """
+    settings = _settings(host=host, port=port, workers=workers, data_dir=data_dir, database_url=database_url)
+    logs.configure(settings.log_level, settings.log_format)
+    server.serve(settings)
+
+
+@commands.command()
+def provision(
+    workspace: Annotated[str, typer.Option(help="Slug of the tenant.")],
+    client: Annotated[str, typer.Option(help="Slug of the application that will hold the key.")],
+    audience: Annotated[str, typer.Option(help="Slug of the audience in force where a call names none.")],
+    scopes: Annotated[
+        str | None,
+        typer.Option(help=f"What the key may do, with commas between: {','.join(SCOPES)}. All, if left out."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")] = False,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Make a workspace, a client and an audience where they are missing, and one new API key.
+
+    Works beside a running server. The key is shown this once.
+
+    Example: polytag provision --workspace acme --client web --audience newsletter --json
+    """
+    for option, slug in (("--workspace", workspace), ("--client", client), ("--audience", audience)):
+        if not slug or slugify(slug) != slug:
+            raise typer.BadParameter(f"{slug!r} must be a slug: a-z, 0-9 and single hyphens.", param_hint=option)
+    wanted = tuple(scopes.split(",")) if scopes is not None else SCOPES
+    if unknown := [scope for scope in wanted if scope not in SCOPES]:
+        raise typer.BadParameter(
+            f"there is no scope {', '.join(map(repr, unknown))}; there are {', '.join(SCOPES)}.", param_hint="--scopes"
+        )
+    settings = _settings(data_dir=data_dir, database_url=database_url)
+    made = server.provision(settings, workspace=workspace, client=client, audience=audience, scopes=wanted)
+    if as_json:
+        typer.echo(json.dumps({**asdict(made), "key_id": str(made.key_id)}))
+        return
+    typer.echo(f"Made: {', '.join([*made.created, 'API key'])}.")
+    typer.echo(f"The key, shown this once:\n\n  export POLYTAG_KEY={made.key}\n")
+
+
+@database_commands.command("upgrade")
+def upgrade_database(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+    """Bring the database to the schema of this version. Nothing happens where it is there already.
+
+    Example: POLYTAG_DATABASE_URL=postgresql://polytag:…@db.example.com/polytag polytag db upgrade
+    """
+    revision = server.upgrade(_settings(data_dir=data_dir, database_url=database_url))
+    typer.echo(f"The database is at revision {revision}.")
+
+
+def _settings(**options: object) -> Settings:
+    """The settings of the environment, and over them the options that were given."""
+    try:
+        return Settings(**{name: value for name, value in options.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        wrong = "; ".join(f"POLYTAG_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors())
+        raise server.CannotRun(f"The settings cannot be taken. {wrong}.") from None

@@ -1,0 +1,253 @@
+"""Running the service: its database, its socket, its workers, and what it prints when it is up."""
+
+import asyncio
+import ctypes
+import json
+import logging
+import os
+import shlex
+import signal
+import socket
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.supervisors import Multiprocess
+
+import app
+from app import embedded, migrate
+from app.config import Settings, default_data_dir
+from app.database import Database, create_engine
+from app.errors import Unavailable
+from app.main import create_app
+from app.repositories.system import Provisioned, SystemRepository
+from app.values import SCOPES
+
+# Connections of the bundled server beyond the workers' own: for provisioning, doctor and a person with psql.
+SPARE_CONNECTIONS = 20
+GRACE_SECONDS = 10
+READY_WITHIN_SECONDS = 60
+
+
+class CannotRun(Exception):
+    """What keeps a command from being done, in words for the person who called it."""
+
+
+def serve(settings: Settings) -> None:
+    """Start what is needed, migrate, and serve until told to stop."""
+    # The database first: who starts a second service by mistake is told so, not just that the port is taken.
+    with _database(settings) as url, _listen(settings) as listener:
+        _migrate(url)
+        first = asyncio.run(_provision_first(url))
+        # Workers are processes of their own; the environment is what they are born with.
+        os.environ["POLYTAG_DATABASE_URL"] = url
+        for name, value in settings.model_dump(mode="json", exclude_none=True, exclude={"database_url"}).items():
+            os.environ[f"POLYTAG_{name.upper()}"] = str(value)
+        host, port = listener.getsockname()[:2]
+        shown_host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+        address = f"http://{shown_host}:{port}"
+        threading.Thread(target=_greet, args=(address, settings, first), daemon=True).start()
+        config = uvicorn.Config(
+            "app.server:create_worker",
+            factory=True,
+            workers=settings.workers,
+            loop="auto" if sys.platform == "win32" else "uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        # Uvicorn ends the process by the signal that stopped it; this lets what is above be put away first.
+        signal.signal(signal.SIGTERM, _stop)
+        if settings.workers == 1:
+            server = uvicorn.Server(config)
+            server.run(sockets=[listener])
+            if not server.started:
+                raise CannotRun("The service could not start; the log above says why.")
+        else:
+            Multiprocess(config, sockets=[listener]).run()
+
+
+def create_worker() -> FastAPI:
+    """The application in a process that serves it. It ends with the supervisor that started it, however that ends."""
+    # Uvicorn's workers would go on listening after their supervisor was killed, and nobody could stop them.
+    _end_with_parent()
+    return create_app()
+
+
+def provision(
+    settings: Settings, *, workspace: str, client: str, audience: str, scopes: tuple[str, ...]
+) -> Provisioned:
+    """Make what is missing, and a key, in the database of these settings; beside a running server or without one."""
+
+    async def work(url: str) -> Provisioned:
+        database = Database(create_engine(url, pool_size=1))
+        try:
+            return await SystemRepository(database).provision(
+                workspace=workspace, client=client, audience=audience, scopes=scopes
+            )
+        finally:
+            await database.dispose()
+
+    with _database(settings, beside_running=True) as url:
+        _migrate(url)
+        return asyncio.run(work(url))
+
+
+def upgrade(settings: Settings) -> str:
+    """Bring the database of these settings to the newest revision, and say which that is."""
+    with _database(settings, beside_running=True) as url:
+        _migrate(url)
+    return migrate.newest_revision()
+
+
+@contextmanager
+def _database(settings: Settings, *, beside_running: bool = False) -> Iterator[str]:
+    """The URL of the database: the user's own, or the bundled one, started for as long as it is needed."""
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+        return
+    url = embedded.find_running(settings.data_dir) if beside_running else None
+    if url is not None:
+        yield url
+        return
+    connections = settings.workers * settings.pool_size + SPARE_CONNECTIONS
+    with embedded.start(settings.data_dir, max_connections=connections) as server:
+        yield server.url
+
+
+def _migrate(url: str) -> None:
+    # It has more to say about itself than about the database.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        migrate.upgrade(url)
+    except Exception as error:
+        parts = urlsplit(url)
+        where = f"{parts.hostname or 'its socket'}{parts.path}"
+        # Not the URL: it holds the password.
+        raise CannotRun(
+            f"The database at {where} cannot be brought to the schema of this version: {error}\n"
+            "Check that POLYTAG_DATABASE_URL names a PostgreSQL 15 or newer that this machine can reach, "
+            "and a user who may create tables there."
+        ) from error
+
+
+async def _provision_first(url: str) -> Provisioned | None:
+    """A first workspace and its key, where there is none yet."""
+    database = Database(create_engine(url, pool_size=1))
+    try:
+        system = SystemRepository(database)
+        if await system.has_workspaces():
+            return None
+        return await system.provision(workspace="default", client="default", audience="newsletter", scopes=SCOPES)
+    except Unavailable as error:
+        raise CannotRun(error.detail) from error
+    finally:
+        await database.dispose()
+
+
+@contextmanager
+def _listen(settings: Settings) -> Iterator[socket.socket]:
+    """The socket that all workers accept from."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family=family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise CannotRun(
+            f"Cannot listen on {settings.host}, port {settings.port}: {error.strerror}. "
+            "Choose another one with --port, or POLYTAG_PORT."
+        ) from error
+    listener.set_inheritable(True)
+    with listener:
+        yield listener
+
+
+def _stop(*_: object) -> NoReturn:
+    raise SystemExit(0)
+
+
+def _end_with_parent() -> None:
+    if not sys.platform.startswith("linux") or not _is_worker():
+        return
+    PR_SET_PDEATHSIG = 1  # noqa: N806 - the kernel's name
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() == 1:
+        raise SystemExit("The supervisor ended before this worker had begun.")
+
+
+def _is_worker() -> bool:
+    import multiprocessing  # noqa: PLC0415 - the one use
+
+    return multiprocessing.parent_process() is not None
+
+
+def _greet(address: str, settings: Settings, first: Provisioned | None) -> None:
+    """Print where the service is, once it answers, and lines to try it with."""
+    if _wait_until_it_answers(address):
+        print(_greeting(address, settings, first), flush=True)  # noqa: T201
+
+
+def _wait_until_it_answers(address: str) -> bool:
+    deadline = time.monotonic() + READY_WITHIN_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{address}/healthz", timeout=1) as answer:  # noqa: S310
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.05)
+    return False
+
+
+def _greeting(address: str, settings: Settings, first: Provisioned | None) -> str:
+    kept = "your own PostgreSQL" if settings.database_url else f"the bundled PostgreSQL, in {settings.data_dir}"
+    lines = [
+        f"Polytag {app.__version__} answers at {address}",
+        f"  its documentation   {address}/docs",
+        f"  its data            {kept}",
+        "",
+    ]
+    if first:
+        lines += ["Its first API key, shown this once:", "", f"  export POLYTAG_KEY={first.key}", "", "Try it:", ""]
+    else:
+        lines += ["Try it with an API key in $POLYTAG_KEY. This makes a new one:", "", f"  {_provision(settings)}", ""]
+    return "\n".join([*lines, *(f"  {line}" for line in tour(address)), ""])
+
+
+def _provision(settings: Settings) -> str:
+    words = [sys.argv[0], "provision", "--workspace", "default", "--client", "default", "--audience", "newsletter"]
+    if settings.database_url is None and settings.data_dir != default_data_dir():
+        words += ["--data-dir", str(settings.data_dir)]
+    return shlex.join(words)
+
+
+def tour(address: str) -> list[str]:
+    """Shell lines that show the main verbs, to be run one after the other with $POLYTAG_KEY set."""
+    curl = r'curl -s -w "\n" -H "Authorization: Bearer $POLYTAG_KEY" -H "Content-Type: application/json"'
+    emails = r"""$(seq 500 | sed 's/.*/"reader&@example.com"/' | paste -sd, -)"""
+    contacts = r"""$(seq 500 | sed 's/.*/{"email":"reader&@example.com"}/' | paste -sd, -)"""
+    first_id = r"""sed 's/.*"id":"\([^"]*\)".*/\1/'"""
+    return [
+        f"""TAG=$({curl} "{address}/tags?on_conflict=return" -d '{json.dumps({"name": "VIP"})}' | {first_id})""",
+        f"""{curl} {address}/contacts/batch -d "{{\\"contacts\\":[{contacts}]}}" > /dev/null""",
+        f"""{curl} {address}/tags/$TAG/contacts -d "{{\\"emails\\":[{emails}]}}\"""",
+        f"""READER=$({curl} "{address}/contacts?email=reader1@example.com" | {first_id})""",
+        f"""{curl} {address}/contacts/$READER/tags -X PUT -d '{json.dumps({"tags": ["VIP", "Beta Tester"]})}'""",
+        f"{curl} {address}/contacts/$READER/tags",
+        f"{curl} {address}/tags",
+    ]
