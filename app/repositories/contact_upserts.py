@@ -230,8 +230,6 @@ class ContactUpsertRepository(Repository):
                 await contact_tags.create_missing_within(connection, wanted, tags_audience)
             changes = _tag_changes(accepted, refs, tags_mode)
             changed = await contact_tags.change_many_within(connection, changes, tags_audience)
-            if len(changed) < len(changes):
-                raise _LostRace
             touched |= {contact_id for contact_id, tags in changed.items() if tags.added or tags.removed}
 
         return _answers(results, directory.new, touched, answers, changed)

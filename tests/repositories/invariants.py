@@ -54,7 +54,6 @@ _EVENTS = Statement(
 _ASSIGNMENTS = Statement(
     "test.assignments", "select tag_id, contact_id from contact_tags where workspace_id = :workspace_id"
 )
-_TAG_AUDIENCES = Statement("test.tag_audiences", "select id, audience_id from tags where workspace_id = :workspace_id")
 
 
 async def assert_sound(database: Database, workspace_id: object) -> None:

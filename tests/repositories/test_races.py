@@ -6,8 +6,9 @@ a mixture in 298 of 300 rounds. Afterwards every invariant holds, and the server
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +16,7 @@ import asyncpg
 import pytest
 
 from app.database import Database, create_engine
-from app.errors import AppError, NotFound
+from app.errors import AppError, NotFound, Unavailable
 from app.pagination import PageRequest
 from app.repositories.contact_tags import ContactTagRepository, TagChange, TagRef
 from app.repositories.contact_upserts import ContactUpsertRepository, NewContact
@@ -29,12 +30,19 @@ from tests.repositories.invariants import assert_sound
 CONNECTIONS = 16
 
 
+@dataclass(frozen=True)
+class Arena(Workspace):
+    """A workspace, and the URL of the database that it has for itself."""
+
+    url: str
+
+
 @pytest.fixture
-async def arena(new_database: MakeDatabase) -> AsyncIterator[Workspace]:
+async def arena(new_database: MakeDatabase) -> AsyncIterator[Arena]:
     """A workspace on a database of its own, with enough connections for a real race; none may deadlock there."""
     url = await new_database()
     database = Database(create_engine(url, pool_size=CONNECTIONS))
-    workspace = await make_workspace(database)
+    workspace = Arena(**vars(await make_workspace(database)), url=url)
     yield workspace
     await assert_sound(database, workspace.principal.workspace_id)
     # A connection that closes reports what it counted.
@@ -53,16 +61,16 @@ def names(*names: str) -> list[TagRef]:
     return [TagRef.by_name(name, ("body", "tags", place)) for place, name in enumerate(names)]
 
 
-async def all_of(*work: Coroutine[Any, Any, Any]) -> list[Any]:
-    """Run at once. An AppError is an answer; anything else fails the test."""
+async def all_of(*work: Awaitable[Any]) -> list[Any]:
+    """Run at once, to the end. An AppError is an answer, unless it says to try again; anything else fails the test."""
     answers = await asyncio.gather(*work, return_exceptions=True)
     for answer in answers:
-        if isinstance(answer, BaseException) and not isinstance(answer, AppError):
+        if isinstance(answer, BaseException) and (not isinstance(answer, AppError) or isinstance(answer, Unavailable)):
             raise answer
     return answers
 
 
-async def test_replaces_of_one_contact_never_mix(arena: Workspace) -> None:
+async def test_replaces_of_one_contact_never_mix(arena: Arena) -> None:
     tags = arena.repository(ContactTagRepository)
     [contact] = await arena.make_contacts(1)
     lists = [("a", "b", "c"), ("d", "e"), ("f", "g", "h", "a")]
@@ -73,7 +81,7 @@ async def test_replaces_of_one_contact_never_mix(arena: Workspace) -> None:
         assert slugs in [set(some) for some in lists]
 
 
-async def test_replaces_and_an_add_of_one_contact(arena: Workspace) -> None:
+async def test_replaces_and_an_add_of_one_contact(arena: Arena) -> None:
     tags = arena.repository(ContactTagRepository)
     [contact] = await arena.make_contacts(1)
     await tags.change(TagChange(contact, add=names(*"abcdef", "extra")))
@@ -89,7 +97,7 @@ async def test_replaces_and_an_add_of_one_contact(arena: Workspace) -> None:
         assert slugs in [{*"abc"}, {*"def"}, {*"abc"} | added, {*"def"} | added]
 
 
-async def test_replaces_of_one_tag_never_mix(arena: Workspace) -> None:
+async def test_replaces_of_one_tag_never_mix(arena: Arena) -> None:
     tag = (await arena.repository(TagRepository).create({"name": "vip"})).tag
     contacts = arena.repository(TagContactRepository)
     ids = await arena.make_contacts(12)
@@ -104,7 +112,62 @@ async def test_replaces_of_one_tag_never_mix(arena: Workspace) -> None:
         assert assigned in [set(some) for some in lists] + [set(some) | set(ids[2:6]) for some in lists]
 
 
-async def test_assigning_a_tag_that_is_being_deleted(arena: Workspace) -> None:
+async def test_replacing_a_tag_and_assigning_it_come_one_after_the_other(arena: Arena) -> None:
+    """Of what is assigned, a part is there and about to go. It is assigned whole, before the replace or after it."""
+    tag = (await arena.repository(TagRepository).create({"name": "vip"})).tag
+    contacts = arena.repository(TagContactRepository)
+    old, new, more = await arena.make_contacts(3)
+    await contacts.assign(tag.id, ContactRefs("contact_ids", [old]))
+    await meet(
+        arena,
+        (tag.id, new),
+        contacts.replace(tag.id, ContactRefs("contact_ids", [new])),
+        contacts.assign(tag.id, ContactRefs("contact_ids", [old, more])),
+    )
+    carried = {item.contact.id for item in (await contacts.list(tag.id, _everything())).items}
+    assert carried in ({new}, {old, new, more})
+
+
+async def test_replacing_a_contacts_tags_and_adding_come_one_after_the_other(arena: Arena) -> None:
+    """The same from the contact's side."""
+    tags = arena.repository(ContactTagRepository)
+    [contact] = await arena.make_contacts(1)
+    made = await arena.repository(TagRepository).create_many([{"name": name} for name in ("old", "new", "more")])
+    await tags.change(TagChange(contact, add=names("old")))
+    await meet(
+        arena,
+        (made[1].tag.id, contact),
+        tags.change(TagChange(contact, add=names("new"), replace=True)),
+        tags.change(TagChange(contact, add=names("old", "more"))),
+    )
+    assert {tag.slug for tag in await tags.list(contact)} in ({"new"}, {"old", "new", "more"})
+
+
+async def meet(
+    arena: Arena, pair: tuple[UUID, UUID], replace: Coroutine[Any, Any, Any], add: Coroutine[Any, Any, Any]
+) -> None:
+    """Run `add` while `replace` is halfway: it waits for somebody who is writing the pair that it wants to add."""
+    connection = await asyncpg.connect(arena.url)
+    somebody = connection.transaction()
+    await somebody.start()
+    await connection.execute(
+        "insert into contact_tags (workspace_id, tag_id, contact_id, client_id, front_end) values ($1, $2, $3, $1, '')",
+        arena.principal.workspace_id,
+        *pair,
+    )
+    replacing = asyncio.create_task(replace)
+    while not await connection.fetchval("select count(*) from pg_locks where not granted"):
+        await asyncio.sleep(0.01)
+    adding = asyncio.create_task(add)
+    # It is done, or it waits as well.
+    while not adding.done() and await connection.fetchval("select count(*) from pg_locks where not granted") < 2:
+        await asyncio.sleep(0.01)
+    await somebody.rollback()
+    await connection.close()
+    await all_of(replacing, adding)
+
+
+async def test_assigning_a_tag_that_is_being_deleted(arena: Arena) -> None:
     tags, contacts = arena.repository(TagRepository), arena.repository(TagContactRepository)
     ids = await arena.make_contacts(30)
     for _ in range(100):
@@ -118,7 +181,7 @@ async def test_assigning_a_tag_that_is_being_deleted(arena: Workspace) -> None:
     await assert_sound(arena.database, arena.principal.workspace_id)
 
 
-async def test_assigning_to_a_contact_that_is_leaving(arena: Workspace) -> None:
+async def test_assigning_to_a_contact_that_is_leaving(arena: Arena) -> None:
     contacts, members = arena.repository(TagContactRepository), arena.repository(MembershipRepository)
     tags = [tag.tag.id for tag in await arena.repository(TagRepository).create_many([{"name": n} for n in "abc"])]
     contact_tags = arena.repository(ContactTagRepository)
@@ -136,7 +199,7 @@ async def test_assigning_to_a_contact_that_is_leaving(arena: Workspace) -> None:
     await assert_sound(arena.database, arena.principal.workspace_id)
 
 
-async def test_one_new_slug_added_twice_at_once(arena: Workspace) -> None:
+async def test_one_new_slug_added_twice_at_once(arena: Arena) -> None:
     contact_tags, tags = arena.repository(ContactTagRepository), arena.repository(TagRepository)
     ids = await arena.make_contacts(6)
     for round_number in range(100):
@@ -147,7 +210,7 @@ async def test_one_new_slug_added_twice_at_once(arena: Workspace) -> None:
         assert [tag.contact_count for tag in page.items if tag.name == name] == [len(ids)]
 
 
-async def test_creating_with_slugs_that_cross(arena: Workspace) -> None:
+async def test_creating_with_slugs_that_cross(arena: Arena) -> None:
     """Names in opposite order, whose slugs collide: both callers get all they asked for, each tag made once."""
     contact_tags, tags = arena.repository(ContactTagRepository), arena.repository(TagRepository)
     ids = await arena.make_contacts(4)
@@ -165,7 +228,7 @@ async def test_creating_with_slugs_that_cross(arena: Workspace) -> None:
     assert len({tag.slug for tag in page.items}) == len({tag.secondary_id for tag in page.items}) == page.total == 540
 
 
-async def test_found_or_created_in_batches_at_once(arena: Workspace) -> None:
+async def test_found_or_created_in_batches_at_once(arena: Arena) -> None:
     tags = arena.repository(TagRepository)
     await tags.create_many([{"name": f"t{n}"} for n in range(50)])
     batches = [random.sample([f"t{n}" for n in range(100)], 100) for _ in range(20)]
@@ -175,7 +238,7 @@ async def test_found_or_created_in_batches_at_once(arena: Workspace) -> None:
     assert sum(found.created for answer in answers for found in answer) == 50
 
 
-async def test_one_new_contact_made_by_many_at_once(arena: Workspace) -> None:
+async def test_one_new_contact_made_by_many_at_once(arena: Arena) -> None:
     upserts = arena.repository(ContactUpsertRepository)
     for round_number in range(40):
         answers = await all_of(
@@ -197,7 +260,7 @@ async def test_one_new_contact_made_by_many_at_once(arena: Workspace) -> None:
         assert len({one.contact.id for answer in answers for one in answer}) == 3
 
 
-async def test_everything_at_once(arena: Workspace) -> None:
+async def test_everything_at_once(arena: Arena) -> None:
     """Twenty workers on few tags and few contacts, by every verb; nothing but an answer, and all is sound after it."""
     tags, contacts = arena.repository(TagRepository), arena.repository(TagContactRepository)
     contact_tags, members = arena.repository(ContactTagRepository), arena.repository(MembershipRepository)
@@ -243,11 +306,11 @@ async def test_everything_at_once(arena: Workspace) -> None:
 
     async def worker() -> None:
         for _ in range(40):
-            # What is gone is an answer; so is a contact that another worker has just put aside.
+            # What is gone is an answer; so is a contact that another worker has just put another in place of.
             with suppress(NotFound, ValueError):
                 await act()
 
-    await asyncio.gather(*(worker() for _ in range(20)))
+    assert await all_of(*(worker() for _ in range(20))) == [None] * 20
     await assert_sound(arena.database, arena.principal.workspace_id)
 
 
