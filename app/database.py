@@ -199,6 +199,9 @@ def create_engine(
                 "timezone": "UTC",
                 # Compiling costs more than any statement of ours takes.
                 "jit": "off",
+                # So does planning anew for each set of values: 1.0 of 1.7 ms for adding a tag. Statements that need
+                # another plan when a filter is given are other statements.
+                "plan_cache_mode": "force_generic_plan",
             },
         )
 

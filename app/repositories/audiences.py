@@ -84,7 +84,21 @@ _UPDATE = Statement(
 
 _UNSET_DEFAULT = Statement(
     "audiences.unset_default",
-    "update audiences set is_default = false where workspace_id = :workspace_id and is_default",
+    f"""
+    with changed as (
+        update audiences set is_default = false, updated_at = now()
+        where workspace_id = :workspace_id and is_default
+        returning id
+    )
+    {
+        events.record(
+            "audience.updated",
+            "changed",
+            audience="changed.id",
+            payload="jsonb_build_object('fields', jsonb_build_array('is_default'))",
+        )
+    }
+    """,
 )
 
 _LOCK_FOR_DELETE = Statement(

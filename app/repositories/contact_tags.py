@@ -8,6 +8,7 @@ removes is decided by rows that another one may just have written.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from uuid import UUID
 
 from app.database import Connection, Row, Statement
@@ -130,16 +131,14 @@ _LOCK_MEMBERS = Statement(
     """,
 )
 
-_CHANGE = Statement(
-    "contact_tags.change",
-    f"""
-    with scope as (
+_REFS = """
+    scope as (
         select a.id, a.slug from audiences a where a.workspace_id = :workspace_id and a.slug = :audience
     ), subjects as (
         select s.contact_id, s.replace
         from unnest(cast(:contact_ids as uuid[]), cast(:replaces as boolean[])) as s(contact_id, replace)
     ), refs as (
-        -- What each string or id means: a name before a slug.
+        -- What each string or id means: a name before a slug, or the reverse where a path says so.
         select r.place, r.contact_id, r.delta, r.tag_id is not null as by_id,
             case when r.slug_first
                 then coalesce(by_slug.id, by_name.id) else coalesce(by_id.id, by_name.id, by_slug.id)
@@ -160,7 +159,12 @@ _CHANGE = Statement(
         where r.delta < 0 and exists (
             select from refs a where a.delta > 0 and a.contact_id = r.contact_id and a.tag_id = r.tag_id
         )
-    ), wanted as (
+    )"""
+
+# The tags to be added, held. One row in `gate` if all of them are there, no id is unknown, and no tag shall be both
+# added and removed; else none, and nothing may be written.
+_WANTED = """
+    wanted as (
         select t.id as tag_id, m.contact_id
         from refs r
         join tags t on t.workspace_id = :workspace_id and t.id = r.tag_id
@@ -171,112 +175,141 @@ _CHANGE = Statement(
         -- SHARE keeps a replace of the same contact out; two that add do not mind each other.
         for share of m for key share of t
     ), gate as (
-        -- One row if all that shall be added is there and held, no id is unknown, and no tag shall be both added and
-        -- removed; else none, and nothing may be written.
         select count(*) as n
         from wanted
         having count(*) = (select count(*) from refs where delta > 0)
             and not exists (select from refs where by_id and tag_id is null)
             and not exists (select from overlap)
-    ), doomed as (
+    )"""
+
+_NOTHING_WANTED = """
+    gate as (
+        select 0 as n where not exists (select from refs where by_id and tag_id is null)
+    )"""
+
+_REMOVED = """
+    doomed as (
         select ct.tag_id, ct.contact_id
         from gate
         cross join subjects s
         join contact_tags ct on ct.workspace_id = :workspace_id and ct.contact_id = s.contact_id
-        where (
-                s.replace
-                and exists (
-                    select from tags t join scope on scope.id = t.audience_id
-                    where t.workspace_id = :workspace_id and t.id = ct.tag_id
-                )
-                and not exists (select from wanted w where w.contact_id = ct.contact_id and w.tag_id = ct.tag_id)
-            ) or exists (
-                select from refs r where r.delta < 0 and r.contact_id = ct.contact_id and r.tag_id = ct.tag_id
-            )
+        where {doomed}
         order by ct.tag_id, ct.contact_id
         for update of ct
     ), locked as (
+        -- An aggregate: every row that goes is held, in order, before the first one does.
         select count(*) as n from doomed
     ), removed as (
         delete from contact_tags ct
         using doomed d, locked
         where ct.workspace_id = :workspace_id and ct.tag_id = d.tag_id and ct.contact_id = d.contact_id
         returning ct.tag_id, ct.contact_id
-    ), added as (
+    )"""
+
+_IS_NAMED = """exists (
+            select from refs r where r.delta < 0 and r.contact_id = ct.contact_id and r.tag_id = ct.tag_id
+        )"""
+
+_IS_REPLACED = """(
+            s.replace
+            and exists (
+                select from tags t join scope on scope.id = t.audience_id
+                where t.workspace_id = :workspace_id and t.id = ct.tag_id
+            )
+            and not exists (select from wanted w where w.contact_id = ct.contact_id and w.tag_id = ct.tag_id)
+        )"""
+
+_ADDED = """
+    added as (
         insert into contact_tags (workspace_id, tag_id, contact_id, client_id, front_end)
         select distinct cast(:workspace_id as uuid), w.tag_id, w.contact_id,
             cast(:client_id as uuid), cast(:front_end as text)
-        from gate, locked, wanted w
+        from {source}
         order by 2, 3
         on conflict do nothing
         returning tag_id, contact_id, assigned_at
-    ), changes as (
-        select tag_id, contact_id, 1 as delta from added
-        union all
-        select tag_id, contact_id, -1 from removed
-    ), counted as (
-        insert into tag_counts (workspace_id, tag_id, slot, n)
-        select :workspace_id, tag_id, :slot, sum(delta) from changes
-        group by tag_id
-        having sum(delta) <> 0
-        order by tag_id
-        on conflict (workspace_id, tag_id, slot) do update set n = tag_counts.n + excluded.n
-    ), recorded as (
-        {
-        events.record(
-            "contact.tags_changed",
-            f"({events.chunks('changes', group='contact_id', member='tag_id')}) chunk",
-            audience="(select id from scope)",
-            contact="chunk.contact_id",
-            payload="jsonb_build_object('added', chunk.added, 'removed', chunk.removed)",
-        )
-    }
-    ), carried as (
-        -- The rows of the snapshot, and every pair that was named. One that another request wrote meanwhile has no
-        -- time yet that this statement could see.
-        select contact_id, tag_id, max(assigned_at) as assigned_at
-        from (
+    )"""
+
+
+@cache
+def _change(*, adds: bool, removes: bool) -> Statement:
+    """The statement that changes the tags of contacts. The parts that a change does not need are left out of it."""
+    # The rows of the snapshot, and every pair that was named. A pair that another request wrote meanwhile has no time
+    # yet that this statement could see.
+    carried = ["select ct.contact_id, ct.tag_id, ct.assigned_at from snapshot ct"]
+    if adds:
+        carried += [
+            "select contact_id, tag_id, assigned_at from added",
+            "select wanted.contact_id, wanted.tag_id, null from gate, wanted",
+        ]
+    changes = ["select tag_id, contact_id, 1 as delta from added"] if adds else []
+    changes += ["select tag_id, contact_id, -1 as delta from removed"] if removes else []
+    parts = [_REFS, _WANTED if adds else _NOTHING_WANTED]
+    parts += [_REMOVED.format(doomed=f"{_IS_REPLACED} or {_IS_NAMED}" if adds else _IS_NAMED)] if removes else []
+    parts += [_ADDED.format(source="gate, locked, wanted w" if removes else "gate, wanted w")] if adds else []
+    return Statement(
+        f"contact_tags.change.{'add' * adds}{'remove' * removes}",
+        f"""
+        with {", ".join(parts)}, changes as (
+            {" union all ".join(changes)}
+        ), counted as (
+            insert into tag_counts (workspace_id, tag_id, slot, n)
+            select :workspace_id, tag_id, :slot, sum(delta) from changes
+            group by tag_id
+            having sum(delta) <> 0
+            order by tag_id
+            on conflict (workspace_id, tag_id, slot) do update set n = tag_counts.n + excluded.n
+        ), recorded as (
+            {
+            events.record(
+                "contact.tags_changed",
+                f"({events.chunks('changes', group='contact_id', member='tag_id')}) chunk",
+                audience="(select id from scope)",
+                contact="chunk.contact_id",
+                payload="jsonb_build_object('added', chunk.added, 'removed', chunk.removed)",
+            )
+        }
+        ), snapshot as (
             select ct.contact_id, ct.tag_id, ct.assigned_at
             from subjects s
             join contact_tags ct on ct.workspace_id = :workspace_id and ct.contact_id = s.contact_id
-            join tags t on t.workspace_id = ct.workspace_id and t.id = ct.tag_id
+        ), carried as (
+            select contact_id, tag_id, max(assigned_at) as assigned_at
+            from ({" union all ".join(carried)}) pairs
+            group by contact_id, tag_id
+        ), listed as (
+            select carried.contact_id, {_TAG_COLUMNS}, scope.slug as audience, carried.assigned_at,
+                {"added.tag_id is not null" if adds else "false"} as is_added,
+                {"removed.tag_id is not null" if removes else "false"} as is_removed
+            from carried
+            join tags t on t.workspace_id = :workspace_id and t.id = carried.tag_id
             join scope on scope.id = t.audience_id
-            union all
-            select contact_id, tag_id, assigned_at from added
-            union all
-            select wanted.contact_id, wanted.tag_id, null from gate, wanted
-        ) pairs
-        group by contact_id, tag_id
+            {
+            "left join added on added.contact_id = carried.contact_id and added.tag_id = carried.tag_id" if adds else ""
+        }
+            {
+            "left join removed on removed.contact_id = carried.contact_id and removed.tag_id = carried.tag_id"
+            if removes
+            else ""
+        }
+        )
+        select
+            s.contact_id as subject_id,
+            (select id from scope) as audience_id,
+            exists (
+                select from audience_members m join scope on scope.id = m.audience_id
+                where m.workspace_id = :workspace_id and m.contact_id = s.contact_id
+            ) as is_member,
+            exists (select from gate) as done,
+            array(select place from refs where tag_id is null order by place) as unresolved,
+            array(select place from overlap order by place) as overlapping,
+            now() as changed_at,
+            listed.*
+        from subjects s
+        left join listed on listed.contact_id = s.contact_id
+        order by s.contact_id, listed.slug
+        """,
     )
-    select
-        s.contact_id,
-        (select id from scope) as audience_id,
-        exists (
-            select from contacts c where c.workspace_id = :workspace_id and c.id = s.contact_id
-        ) as is_contact,
-        exists (
-            select from audience_members m join scope on scope.id = m.audience_id
-            where m.workspace_id = :workspace_id and m.contact_id = s.contact_id
-        ) as is_member,
-        exists (select from gate) as done,
-        array(select place from refs where tag_id is null order by place) as unresolved,
-        array(select place from overlap order by place) as overlapping,
-        now() as changed_at,
-        listed.*
-    from subjects s
-    left join lateral (
-        select {_TAG_COLUMNS}, scope.slug as audience, carried.assigned_at,
-            added.tag_id is not null as is_added, removed.tag_id is not null as is_removed
-        from carried
-        join tags t on t.workspace_id = :workspace_id and t.id = carried.tag_id
-        join scope on scope.id = t.audience_id
-        left join added on added.tag_id = carried.tag_id and added.contact_id = carried.contact_id
-        left join removed on removed.tag_id = carried.tag_id and removed.contact_id = carried.contact_id
-        where carried.contact_id = s.contact_id
-    ) listed on true
-    order by s.contact_id, listed.slug
-    """,
-)
 
 
 _KNOWN_REFS = Statement(
@@ -335,10 +368,12 @@ class ContactTagRepository(Repository):
 
     async def _change(self, change: TagChange, audience: str, *, create_missing: bool) -> Sequence[Row]:
         values = self._values([change], audience)
+        removes = change.replace or bool(change.remove)
+        statement = _change(adds=change.replace or bool(change.add), removes=removes or not change.add)
 
         async def work(connection: Connection) -> Sequence[Row]:
             await connection.fetch(_LOCK_MEMBERS, **values)
-            return await connection.fetch(_CHANGE, **values)
+            return await connection.fetch(statement, **values)
 
         async def work_with_missing(connection: Connection) -> Sequence[Row]:
             await self.create_missing_within(connection, [ref for ref in change.add if ref.name], audience)
@@ -349,7 +384,7 @@ class ContactTagRepository(Repository):
         if change.replace or (change.add and change.remove):
             rows = await self._database.transaction(work)
         else:
-            rows = await self._database.fetch(_CHANGE, **values)
+            rows = await self._database.fetch(statement, **values)
         if create_missing and self._is_short_of_names(rows[0], change):
             # Nothing was written. Now the audience is locked first, as creating tags wants it.
             return await self._database.transaction(work_with_missing)
@@ -362,10 +397,11 @@ class ContactTagRepository(Repository):
         """`change` for several members as a part of a larger unit of work, which has made the missing tags."""
         contact_ids = sorted(change.contact_id for change in changes)
         await connection.fetch(_LOCK_MEMBERS, **self._caller, audience=audience, contact_ids=contact_ids)
-        rows = await connection.fetch(_CHANGE, **self._values(changes, audience))
+        statement = _change(adds=True, removes=any(change.replace for change in changes))
+        rows = await connection.fetch(statement, **self._values(changes, audience))
         by_contact: dict[UUID, list[Row]] = {}
         for row in rows:
-            by_contact.setdefault(row["contact_id"], []).append(row)
+            by_contact.setdefault(row["subject_id"], []).append(row)
         # Every name was there when this unit looked, so one that is missing has gone since.
         if not all(rows[0]["done"] for rows in by_contact.values()):
             raise Outdated
@@ -441,7 +477,7 @@ class ContactTagRepository(Repository):
         """Raise what kept the statement from writing."""
         if row["audience_id"] is None:
             raise unknown_audience(audience)
-        if not row["is_contact"] or not row["is_member"]:
+        if not row["is_member"]:
             raise NotFound("contact", change.contact_id)
         if row["done"]:
             return

@@ -220,6 +220,7 @@ class ContactUpsertRepository(Repository):
             audience_ids=[audience_id for audience_id, _ in pairs],
             contact_ids=[contact_id for _, contact_id in pairs],
             status=status,
+            reason=None,
         )
         touched |= {row["contact_id"] for row in joined}
 

@@ -180,24 +180,26 @@ _DELETE = Statement(
 )
 
 
+# Each filter is a clause of its own and there only when it is given, so that its index is used.
+_FILTERS = {
+    # In the order of bytes, all that begins with the text comes before the text and the last character there is.
+    "search": """c.email_key >= :search and c.email_key < cast(:search as text) || U&'\\+10FFFF' collate "C" """,
+    "email_key": "c.email_key = :email_key",
+    "external_id": "c.external_id = :external_id",
+}
+
+
 @cache
-def _list(*, in_audience: bool, has_cursor: bool) -> Statement:
-    source = "from contacts c"
-    key = "c.id"
+def _list(filters: tuple[str, ...], *, in_audience: bool, has_cursor: bool) -> Statement:
+    source, key = "from contacts c", "c.id"
     if in_audience:
+        key = "m.contact_id"
         source = """
         from audience_members m
         join scope on scope.id = m.audience_id
         join contacts c on c.workspace_id = m.workspace_id and c.id = m.contact_id"""
-        key = "m.contact_id"
-    filters = f"""
-        where {"m" if in_audience else "c"}.workspace_id = :workspace_id
-            and (
-                cast(:search as text) is null
-                or (c.email_key >= :search and c.email_key < cast(:search as text) || :beyond collate "C")
-            )
-            and (cast(:email_key as text) is null or c.email_key = :email_key)
-            and (cast(:external_id as text) is null or c.external_id = :external_id)"""
+    clauses = [f"{'m' if in_audience else 'c'}.workspace_id = :workspace_id", *(_FILTERS[name] for name in filters)]
+    where = " and ".join(clauses)
     return Statement(
         "contacts.list",
         f"""
@@ -207,13 +209,12 @@ def _list(*, in_audience: bool, has_cursor: bool) -> Statement:
         select head.*, page.*
         from (
             select (select scope.id from scope) as audience_id,
-                case when :include_total then (select count(*) {source} {filters}) end as total
+                case when :include_total then (select count(*) {source} where {where}) end as total
         ) head
         left join lateral (
             select {CONTACT_COLUMNS}
             {source}
-            {filters}
-                {f"and {key} > cast(:after_id as uuid)" if has_cursor else ""}
+            where {where} {f"and {key} > cast(:after_id as uuid)" if has_cursor else ""}
             order by {key}
             limit :limit offset :offset
         ) page on true
@@ -242,15 +243,17 @@ class ContactRepository(Repository):
         if page.cursor is not None:
             [raw_id] = decode_cursor(page.cursor, identity, (str,))
             after_id = UUID(str(raw_id))
+        filters = {
+            "search": None if search is None else fold(search),
+            "email_key": None if email is None else fold(email),
+            "external_id": external_id,
+        }
+        given = {name: value for name, value in filters.items() if value is not None}
         rows = await self._database.fetch(
-            _list(in_audience=slug is not None, has_cursor=after_id is not None),
+            _list(tuple(given), in_audience=slug is not None, has_cursor=after_id is not None),
             **self._caller,
+            **given,
             audience=slug,
-            search=None if search is None else fold(search),
-            # In the order of bytes, all that begins with the search comes before it and this last character.
-            beyond="\U0010ffff",
-            email_key=None if email is None else fold(email),
-            external_id=external_id,
             include_total=include_total,
             limit=page.limit + 1,
             offset=page.offset,
@@ -362,7 +365,8 @@ def apply(contact: Contact, fields: ContactFields, place: tuple[str | int, ...])
                     )
                 ]
             )
-    changed = [name for name, value in target.items() if getattr(contact, name) != value]
+    # As JSON, since to Python true is 1 and 1 is 1.0.
+    changed = [name for name, value in target.items() if json.dumps(getattr(contact, name)) != json.dumps(value)]
     return replace(contact, **target), changed
 
 

@@ -41,8 +41,8 @@ JOIN = Statement(
         on conflict do nothing
         returning audience_id, contact_id
     ), subscribed as (
-        insert into subscriptions (workspace_id, audience_id, contact_id, client_id, status, unsubscribed_at)
-        select :workspace_id, audience_id, contact_id, :client_id, cast(:status as text),
+        insert into subscriptions (workspace_id, audience_id, contact_id, client_id, status, reason, unsubscribed_at)
+        select :workspace_id, audience_id, contact_id, :client_id, cast(:status as text), cast(:reason as text),
             case when :status = 'unsubscribed' then now() end
         from joined
     ), finished as (
@@ -215,8 +215,9 @@ class MembershipRepository(Repository):
                 audience_ids=[found["audience_id"]],
                 contact_ids=[contact_id],
                 status=status or "subscribed",
+                reason=reason if status else None,
             )
-            if status is not None:
+            if status is not None and not joined:
                 await connection.fetch(_LOCK_MEMBER, **self._caller, **found)
                 await connection.fetch(_SUBSCRIBE, **self._caller, **found, status=status, reason=reason)
             row = await connection.fetch_one(_LIST, **self._caller, contact_id=contact_id, audience=audience)

@@ -268,34 +268,34 @@ def _unassign(field: ContactField) -> Statement:
 
 
 @cache
-def _list(*, has_cursor: bool) -> Statement:
+def _list(filters: tuple[str, ...], *, has_cursor: bool) -> Statement:
+    clauses = {
+        "assigned_after": "ct.assigned_at > :assigned_after",
+        "assigned_before": "ct.assigned_at < :assigned_before",
+    }
+    where = " and ".join(
+        ["ct.workspace_id = :workspace_id", "ct.tag_id = :tag_id", *(clauses[name] for name in filters)]
+    )
+    # The counter is the total of the whole list; a part of it must be counted.
+    total = f"select count(*) from contact_tags ct where {where}"
+    if not filters:
+        total = """
+            select cast(coalesce(sum(c.n), 0) as bigint) from tag_counts c
+            where c.workspace_id = :workspace_id and c.tag_id = :tag_id"""
     return Statement(
         "tag_contacts.list",
         f"""
-        select head.tag_id, head.total, page.*
+        select head.*, page.*
         from (
-            select t.id as tag_id,
-                -- The counter is the total of the whole list; a part of it must be counted.
-                case when cast(:assigned_after as timestamptz) is null and cast(:assigned_before as timestamptz) is null
-                then (
-                    select cast(coalesce(sum(n), 0) as bigint) from tag_counts
-                    where workspace_id = t.workspace_id and tag_id = t.id
-                ) else (
-                    select count(*) from contact_tags ct
-                    where ct.workspace_id = t.workspace_id and ct.tag_id = t.id
-                        and (cast(:assigned_after as timestamptz) is null or ct.assigned_at > :assigned_after)
-                        and (cast(:assigned_before as timestamptz) is null or ct.assigned_at < :assigned_before)
-                ) end as total
-            from tags t where t.workspace_id = :workspace_id and t.id = :tag_id
+            select t.id as tag_id, ({total}) as total
+            from tags t
+            where t.workspace_id = :workspace_id and t.id = :tag_id
         ) head
         left join lateral (
             select {CONTACT_COLUMNS}, ct.assigned_at
             from contact_tags ct
             join contacts c on c.workspace_id = ct.workspace_id and c.id = ct.contact_id
-            where ct.workspace_id = :workspace_id and ct.tag_id = head.tag_id
-                and (cast(:assigned_after as timestamptz) is null or ct.assigned_at > :assigned_after)
-                and (cast(:assigned_before as timestamptz) is null or ct.assigned_at < :assigned_before)
-                {"and ct.contact_id > cast(:after_id as uuid)" if has_cursor else ""}
+            where {where} {"and ct.contact_id > cast(:after_id as uuid)" if has_cursor else ""}
             order by ct.contact_id
             limit :limit offset :offset
         ) page on true
@@ -321,12 +321,13 @@ class TagContactRepository(Repository):
         if page.cursor is not None:
             [raw_id] = decode_cursor(page.cursor, identity, (str,))
             after_id = UUID(str(raw_id))
+        filters = {"assigned_after": assigned_after, "assigned_before": assigned_before}
+        given = {name: value for name, value in filters.items() if value is not None}
         rows = await self._database.fetch(
-            _list(has_cursor=after_id is not None),
+            _list(tuple(given), has_cursor=after_id is not None),
             **self._caller,
+            **given,
             tag_id=tag_id,
-            assigned_after=assigned_after,
-            assigned_before=assigned_before,
             limit=page.limit + 1,
             offset=page.offset,
             after_id=after_id,

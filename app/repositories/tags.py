@@ -249,10 +249,20 @@ _SORT_KEYS = {
 }
 
 
+# Each filter is there only when it is given, so that its index is used.
+_FILTERS = {
+    # Part of the folded name; unlike LIKE, it knows no wildcards.
+    "search": "strpos(t.name_key, :search) > 0",
+    "tag_ids": "t.id = any(:tag_ids)",
+    "slug": "t.slug = :slug",
+}
+
+
 @cache
-def _list_statement(sort: TagSort, *, has_cursor: bool) -> Statement:
+def _list_statement(sort: TagSort, filters: tuple[str, ...], *, has_cursor: bool) -> Statement:
     expression, _, sql_type = _SORT_KEYS[sort.removeprefix("-")]
     direction, beyond = ("desc", "<") if sort.startswith("-") else ("asc", ">")
+    clauses = [_FILTERS[name] for name in filters]
     after = f"and ({expression}, t.id) {beyond} (cast(:after_key as {sql_type}), cast(:after_id as uuid))"
     return Statement(
         f"tags.list.{sort}",
@@ -261,11 +271,7 @@ def _list_statement(sort: TagSort, *, has_cursor: bool) -> Statement:
             select a.id, a.slug from audiences a where a.workspace_id = :workspace_id and a.slug = :audience
         ), chosen as (
             select t.* from tags t, scope
-            where t.workspace_id = :workspace_id and t.audience_id = scope.id
-                -- Part of the folded name; unlike LIKE, it knows no wildcards.
-                and (cast(:search as text) is null or strpos(t.name_key, :search) > 0)
-                and (cast(:tag_ids as uuid[]) is null or t.id = any(:tag_ids))
-                and (cast(:slug as text) is null or t.slug = :slug)
+            where {" and ".join(["t.workspace_id = :workspace_id", "t.audience_id = scope.id", *clauses])}
         )
         select head.audience_id, head.total, page.*
         from (
@@ -310,13 +316,13 @@ class TagRepository(Repository):
             after_id = UUID(str(raw_id))
             if sort.endswith("created_at"):
                 after_key = datetime.fromisoformat(str(after_key))
+        filters = {"search": folded_search, "tag_ids": ids, "slug": slug}
+        given = {name: value for name, value in filters.items() if value is not None}
         rows = await self._database.fetch(
-            _list_statement(sort, has_cursor=page.cursor is not None),
+            _list_statement(sort, tuple(given), has_cursor=page.cursor is not None),
             **self._caller,
+            **given,
             audience=audience,
-            search=folded_search,
-            tag_ids=ids,
-            slug=slug,
             limit=page.limit + 1,
             offset=page.offset,
             after_key=after_key,
