@@ -127,9 +127,9 @@ class Database:
             driver: asyncpg.Connection = (await leased.get_raw_connection()).driver_connection  # type: ignore[assignment]
             try:
                 yield Connection(driver)
-            except (asyncio.CancelledError, TimeoutError):
+            except (asyncio.CancelledError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError):
                 # Whether a statement or a transaction is still open is not known now, and the next user of this
-                # connection must not run inside it. The driver has asked the server to cancel.
+                # connection must not run inside it. The driver has asked the server to cancel what it can.
                 driver.terminate()
                 raise
 
@@ -165,6 +165,7 @@ _CONNECTION_ERRORS = (
     OSError,  # TimeoutError is one
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection that is being lost
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,

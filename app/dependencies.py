@@ -30,7 +30,8 @@ from app.values import hash_key, is_key
 
 log = structlog.get_logger(__name__)
 
-CURSOR_MAX_LENGTH = 1_000
+# The longest tag name, folded and encoded, takes about 1,100.
+CURSOR_MAX_LENGTH = 2_000
 
 R = TypeVar("R", bound=Repository)
 

@@ -5,7 +5,7 @@ run by themselves; what does both, replacing above all, first holds the member i
 removes is decided by rows that another one may just have written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -16,7 +16,7 @@ from app.errors import FieldError, InvalidInput, NotFound, Unavailable
 from app.repositories import events
 from app.repositories.base import Repository, unknown_audience
 from app.repositories.tags import TagRepository
-from app.values import fold, slugify
+from app.values import fold, slug_for_name, slugify
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,17 @@ _LIST = Statement(
         join tags t on t.workspace_id = ct.workspace_id and t.id = ct.tag_id
         join scope on scope.id = t.audience_id
         where ct.workspace_id = :workspace_id and ct.contact_id = :contact_id
-            and (cast(:slug as text) is null or t.slug = :slug or t.name_key = :name_key)
+            and (
+                cast(:slug as text) is null
+                or t.id = (
+                    -- What the slug means, whether or not this contact carries it: a slug before a name.
+                    select meant.id from tags meant
+                    where meant.workspace_id = :workspace_id and meant.audience_id = scope.id
+                        and (meant.slug = :slug or meant.name_key = :name_key)
+                    order by meant.slug = :slug desc
+                    limit 1
+                )
+            )
     ) carried on true
     order by carried.slug, carried.audience
     """,
@@ -190,10 +200,10 @@ _NOTHING_WANTED = """
 _REMOVED = """
     doomed as (
         select ct.tag_id, ct.contact_id
-        from gate
-        cross join subjects s
-        join contact_tags ct on ct.workspace_id = :workspace_id and ct.contact_id = s.contact_id
-        where {doomed}
+        from ({doomed}) named
+        join contact_tags ct on ct.workspace_id = :workspace_id and ct.contact_id = named.contact_id
+            and ct.tag_id = named.tag_id
+        cross join gate
         order by ct.tag_id, ct.contact_id
         for update of ct
     ), locked as (
@@ -206,18 +216,22 @@ _REMOVED = """
         returning ct.tag_id, ct.contact_id
     )"""
 
-_IS_NAMED = """exists (
-            select from refs r where r.delta < 0 and r.contact_id = ct.contact_id and r.tag_id = ct.tag_id
-        )"""
+_NAMED = "select tag_id, contact_id from refs where delta < 0"
 
-_IS_REPLACED = """(
-            s.replace
-            and exists (
-                select from tags t join scope on scope.id = t.audience_id
-                where t.workspace_id = :workspace_id and t.id = ct.tag_id
-            )
-            and not exists (select from wanted w where w.contact_id = ct.contact_id and w.tag_id = ct.tag_id)
-        )"""
+# Set-wise, since a statement that is planned once knows nothing of how many there are.
+_NOT_IN_THE_LIST = """
+        (
+            select ct.tag_id, ct.contact_id
+            from subjects s
+            join contact_tags ct on ct.workspace_id = :workspace_id and ct.contact_id = s.contact_id
+            join tags t on t.workspace_id = :workspace_id and t.id = ct.tag_id
+            join scope on scope.id = t.audience_id
+            where s.replace
+            except
+            select tag_id, contact_id from wanted
+        )
+        union
+        """
 
 _ADDED = """
     added as (
@@ -232,66 +246,78 @@ _ADDED = """
 
 
 @cache
-def _change(*, adds: bool, removes: bool) -> Statement:
+def _change(*, adds: bool, removes: bool, lists: bool = True) -> Statement:
     """The statement that changes the tags of contacts. The parts that a change does not need are left out of it."""
-    # The rows of the snapshot, and every pair that was named. A pair that another request wrote meanwhile has no time
-    # yet that this statement could see.
-    carried = ["select ct.contact_id, ct.tag_id, ct.assigned_at from snapshot ct"]
-    if adds:
-        carried += [
-            "select contact_id, tag_id, assigned_at from added",
-            "select wanted.contact_id, wanted.tag_id, null from gate, wanted",
-        ]
     changes = ["select tag_id, contact_id, 1 as delta from added"] if adds else []
     changes += ["select tag_id, contact_id, -1 as delta from removed"] if removes else []
     parts = [_REFS, _WANTED if adds else _NOTHING_WANTED]
-    parts += [_REMOVED.format(doomed=f"{_IS_REPLACED} or {_IS_NAMED}" if adds else _IS_NAMED)] if removes else []
+    parts += [_REMOVED.format(doomed=_NOT_IN_THE_LIST + _NAMED if adds else _NAMED)] if removes else []
     parts += [_ADDED.format(source="gate, locked, wanted w" if removes else "gate, wanted w")] if adds else []
     return Statement(
         f"contact_tags.change.{'add' * adds}{'remove' * removes}",
         f"""
         with {", ".join(parts)}, changes as (
             {" union all ".join(changes)}
-        ), counted as (
-            insert into tag_counts (workspace_id, tag_id, slot, n)
-            select :workspace_id, tag_id, :slot, sum(delta) from changes
-            group by tag_id
-            having sum(delta) <> 0
-            order by tag_id
-            on conflict (workspace_id, tag_id, slot) do update set n = tag_counts.n + excluded.n
-        ), recorded as (
-            {
-            events.record(
-                "contact.tags_changed",
-                f"({events.chunks('changes', group='contact_id', member='tag_id')}) chunk",
-                audience="(select id from scope)",
-                contact="chunk.contact_id",
-                payload="jsonb_build_object('added', chunk.added, 'removed', chunk.removed)",
-            )
+        ), {_COUNT_AND_RECORD}
+        {
+            _list_after(adds=adds, removes=removes)
+            if lists
+            else "select exists (select from gate) as done, array(select distinct contact_id from changes) as changed"
         }
-        ), snapshot as (
+        """,
+    )
+
+
+_COUNT_AND_RECORD = f"""
+    counted as (
+        insert into tag_counts (workspace_id, tag_id, slot, n)
+        select :workspace_id, tag_id, :slot, sum(delta) from changes
+        group by tag_id
+        having sum(delta) <> 0
+        order by tag_id
+        on conflict (workspace_id, tag_id, slot) do update set n = tag_counts.n + excluded.n
+    ), recorded as (
+        {
+    events.record(
+        "contact.tags_changed",
+        f"({events.chunks('changes', group='contact_id', member='tag_id')}) chunk",
+        audience="(select id from scope)",
+        contact="chunk.contact_id",
+        payload="jsonb_build_object('added', chunk.added, 'removed', chunk.removed)",
+    )
+}
+    )"""
+
+
+def _list_after(*, adds: bool, removes: bool) -> str:
+    """The rest of the statement: what came of it, and the contact's tags in the audience after it."""
+    # The rows of the snapshot, and every pair that was named. A pair that another request wrote meanwhile has no time
+    # yet that this statement could see.
+    carried = ["select contact_id, tag_id, assigned_at, false as is_added, false as is_removed from snapshot"]
+    if adds:
+        carried += [
+            "select contact_id, tag_id, assigned_at, true, false from added",
+            "select wanted.contact_id, wanted.tag_id, null, false, false from gate, wanted",
+        ]
+    if removes:
+        carried += ["select contact_id, tag_id, null, false, true from removed"]
+    return f"""
+        , snapshot as (
             select ct.contact_id, ct.tag_id, ct.assigned_at
             from subjects s
             join contact_tags ct on ct.workspace_id = :workspace_id and ct.contact_id = s.contact_id
         ), carried as (
-            select contact_id, tag_id, max(assigned_at) as assigned_at
+            -- An aggregate and no joins, which would be as long as the square of the rows in a large batch.
+            select contact_id, tag_id, max(assigned_at) as assigned_at,
+                bool_or(is_added) as is_added, bool_or(is_removed) as is_removed
             from ({" union all ".join(carried)}) pairs
             group by contact_id, tag_id
         ), listed as (
             select carried.contact_id, {_TAG_COLUMNS}, scope.slug as audience, carried.assigned_at,
-                {"added.tag_id is not null" if adds else "false"} as is_added,
-                {"removed.tag_id is not null" if removes else "false"} as is_removed
+                carried.is_added, carried.is_removed
             from carried
             join tags t on t.workspace_id = :workspace_id and t.id = carried.tag_id
             join scope on scope.id = t.audience_id
-            {
-            "left join added on added.contact_id = carried.contact_id and added.tag_id = carried.tag_id" if adds else ""
-        }
-            {
-            "left join removed on removed.contact_id = carried.contact_id and removed.tag_id = carried.tag_id"
-            if removes
-            else ""
-        }
         )
         select
             s.contact_id as subject_id,
@@ -308,8 +334,7 @@ def _change(*, adds: bool, removes: bool) -> Statement:
         from subjects s
         left join listed on listed.contact_id = s.contact_id
         order by s.contact_id, listed.slug
-        """,
-    )
+    """
 
 
 _KNOWN_REFS = Statement(
@@ -342,10 +367,9 @@ class ContactTagRepository(Repository):
     async def get(self, contact_id: UUID, slug: str, *, audience: str | None = None) -> ContactTag:
         """One tag of the contact. NotFound when the contact does not carry it, whether or not the tag exists."""
         tags = await self._list(contact_id, self._audience(audience), slug=slug)
-        # A slug goes before another tag's name.
-        for tag in sorted(tags, key=lambda tag: tag.slug != slug):
-            return tag
-        raise NotFound("tag", slug)
+        if not tags:
+            raise NotFound("tag", slug)
+        return tags[0]
 
     async def change(
         self, change: TagChange, *, audience: str | None = None, create_missing: bool = True
@@ -378,7 +402,7 @@ class ContactTagRepository(Repository):
         async def work_with_missing(connection: Connection) -> Sequence[Row]:
             await self.create_missing_within(connection, [ref for ref in change.add if ref.name], audience)
             rows = await work(connection)
-            self._check(rows[0], change, audience)
+            self._check(rows[0], change, audience, create_missing=create_missing)
             return rows
 
         if change.replace or (change.add and change.remove):
@@ -388,24 +412,24 @@ class ContactTagRepository(Repository):
         if create_missing and self._is_short_of_names(rows[0], change):
             # Nothing was written. Now the audience is locked first, as creating tags wants it.
             return await self._database.transaction(work_with_missing)
-        self._check(rows[0], change, audience)
+        self._check(rows[0], change, audience, create_missing=create_missing)
         return rows
 
     async def change_many_within(
         self, connection: Connection, changes: Sequence[TagChange], audience: str
-    ) -> dict[UUID, ChangedTags]:
-        """`change` for several members as a part of a larger unit of work, which has made the missing tags."""
-        contact_ids = sorted(change.contact_id for change in changes)
-        await connection.fetch(_LOCK_MEMBERS, **self._caller, audience=audience, contact_ids=contact_ids)
-        statement = _change(adds=True, removes=any(change.replace for change in changes))
-        rows = await connection.fetch(statement, **self._values(changes, audience))
-        by_contact: dict[UUID, list[Row]] = {}
-        for row in rows:
-            by_contact.setdefault(row["subject_id"], []).append(row)
-        # Every name was there when this unit looked, so one that is missing has gone since.
-        if not all(rows[0]["done"] for rows in by_contact.values()):
+    ) -> Collection[UUID]:
+        """`change` for several members as a part of a larger unit of work, which has made the missing tags.
+
+        Answers which contacts' tags changed. Raises Outdated if a tag has gone since the unit made or found it.
+        """
+        statement = _change(adds=True, removes=any(change.replace for change in changes), lists=False)
+        values = self._values(changes, audience)
+        await connection.fetch(_LOCK_MEMBERS, **values)
+        row = await connection.fetch_one(statement, **values)
+        if not row["done"]:
             raise Outdated
-        return {contact_id: _changed_from_rows(rows, {}) for contact_id, rows in by_contact.items()}
+        changed: Collection[UUID] = row["changed"]
+        return changed
 
     async def lock_if_missing_within(self, connection: Connection, refs: Sequence[TagRef], audience: str) -> bool:
         """Lock the audience, as creating tags wants it, if one of the strings means no tag yet; say whether."""
@@ -419,8 +443,14 @@ class ContactTagRepository(Repository):
         tags = self._sibling(TagRepository)
         locked = await tags.lock_audience(connection, audience)
         known = await self._known(connection, refs, audience)
-        missing = [ref for ref, is_known in zip(refs, known, strict=True) if not is_known]
-        await tags.find_or_create(connection, locked, [{"name": ref.name or ""} for ref in missing])
+        names: list[str] = []
+        slugs: set[str] = set()
+        for ref, is_known in zip(refs, known, strict=True):
+            # A string may also mean the tag that one before it makes.
+            if not is_known and ref.name is not None and (ref.slug is None or ref.slug not in slugs):
+                names.append(ref.name)
+                slugs.add(slug_for_name(ref.name))
+        await tags.find_or_create(connection, locked, [{"name": name} for name in names])
 
     async def _known(self, connection: Connection, refs: Sequence[TagRef], audience: str) -> Sequence[bool]:
         rows = await connection.fetch(
@@ -473,7 +503,7 @@ class ContactTagRepository(Repository):
             and not any(ref.id is not None for _, ref in unresolved)
         )
 
-    def _check(self, row: Row, change: TagChange, audience: str) -> None:
+    def _check(self, row: Row, change: TagChange, audience: str, *, create_missing: bool) -> None:
         """Raise what kept the statement from writing."""
         if row["audience_id"] is None:
             raise unknown_audience(audience)
@@ -493,7 +523,8 @@ class ContactTagRepository(Repository):
             )
             for place in row["unresolved"]
             for ref in [refs[place - 1]]
-            if ref.id is not None or place <= len(change.add)
+            # A name is no error where it would be made, were it not for the others.
+            if ref.id is not None or (place <= len(change.add) and not create_missing)
         ]
         raise InvalidInput(errors) if errors else Outdated
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from app.database import Connection, ConstraintViolation, Statement
 from app.errors import AppError, Conflict, Duplicate, FieldError, InvalidInput, Unavailable
 from app.repositories.base import Repository, unknown_audience
-from app.repositories.contact_tags import ChangedTags, ContactTagRepository, Outdated, TagChange, TagRef
+from app.repositories.contact_tags import ContactTagRepository, Outdated, TagChange, TagRef
 from app.repositories.contacts import (
     CONTACT_COLUMNS,
     Contact,
@@ -37,11 +37,12 @@ _ATTEMPTS = 5
 class NewContact:
     """A contact that shall be there, the audiences it shall be in, and the tags it shall carry in the one in force.
 
-    None for the tags leaves them alone. `place` is where the call has it, for errors that say so.
+    None for the audiences means the one in force, if there is one; None for the tags leaves them alone. `place` is
+    where the call has it, for errors that say so.
     """
 
     fields: ContactFields
-    audiences: Sequence[str]
+    audiences: Sequence[str] | None = None
     tags: Sequence[str] | None = None
     place: tuple[str | int, ...] = ("body",)
 
@@ -52,7 +53,6 @@ class Upserted:
 
     outcome: Outcome
     contact: Contact | None = None
-    tags: ChangedTags | None = None
     error: AppError | None = None
 
 
@@ -105,17 +105,20 @@ class _Directory:
         contact_id = by_email or by_external_id
         if contact_id is None:
             contact = Contact(new_id(), 0, email, None, None, None, {}, _NEVER, _NEVER)
-            self.new.add(contact.id)
         elif on_conflict == "error":
             field, value = ("email", email) if by_email else ("external_id", external_id)
             raise Duplicate("contact", field, value, contact_id)
         else:
             contact = self.contacts[contact_id]
         changed_contact, changed = apply(contact, fields, one.place)
+        if contact_id is None:
+            self.new.add(contact.id)
+        elif not changed:
+            return contact_id
+        elif contact_id not in self.new:
+            self.changed.setdefault(contact_id, set()).update(changed)
         self._forget(contact)
         self._keep(changed_contact)
-        if contact.id not in self.new:
-            self.changed.setdefault(contact.id, set()).update(changed)
         return contact.id
 
     def _keep(self, contact: Contact) -> None:
@@ -173,15 +176,16 @@ class ContactUpsertRepository(Repository):
         status: SubscriptionStatus,
     ) -> Sequence[Upserted]:
         contacts, contact_tags = self._sibling(ContactRepository), self._sibling(ContactTagRepository)
+        in_force = audience or self._principal.audience
         has_tags = any(one.tags is not None for one in new)
-        tags_audience = self._audience(audience) if has_tags else None
-        audience_ids = await self._find_audiences(connection, new, tags_audience)
+        if has_tags:
+            in_force = self._audience(audience)
+        audience_ids = await self._find_audiences(connection, new, in_force)
 
         # Creating tags comes first in the order of locks, so whether it will be needed is looked up beforehand.
         refs: dict[tuple[str | int, ...], Sequence[TagRef]] = {one.place: _tag_refs(one) for one in new if one.tags}
-        holds_audience = tags_audience is not None and await contact_tags.lock_if_missing_within(
-            connection, [ref for some in refs.values() for ref in some], tags_audience
-        )
+        named = [ref for some in refs.values() for ref in some]
+        holds_audience = in_force is not None and await contact_tags.lock_if_missing_within(connection, named, in_force)
 
         known = await connection.fetch(
             _LOCK_MATCHING,
@@ -210,9 +214,7 @@ class ContactUpsertRepository(Repository):
 
         touched = {contact.id for contact in written}
         pairs = {
-            (audience_ids[slug], contact_id)
-            for one, contact_id in accepted
-            for slug in (*one.audiences, *([tags_audience] if one.tags is not None and tags_audience else []))
+            (audience_ids[slug], contact_id) for one, contact_id in accepted for slug in _audiences_of(one, in_force)
         }
         joined = await connection.fetch(
             JOIN,
@@ -224,35 +226,41 @@ class ContactUpsertRepository(Repository):
         )
         touched |= {row["contact_id"] for row in joined}
 
-        changed: dict[UUID, ChangedTags] = {}
-        if tags_audience is not None:
+        if has_tags and in_force is not None:
             if holds_audience:
                 wanted = [ref for one, _ in accepted for ref in refs.get(one.place, [])]
-                await contact_tags.create_missing_within(connection, wanted, tags_audience)
+                await contact_tags.create_missing_within(connection, wanted, in_force)
             changes = _tag_changes(accepted, refs, tags_mode)
-            changed = await contact_tags.change_many_within(connection, changes, tags_audience)
-            touched |= {contact_id for contact_id, tags in changed.items() if tags.added or tags.removed}
+            touched |= set(await contact_tags.change_many_within(connection, changes, in_force))
 
-        return _answers(results, directory.new, touched, answers, changed)
+        return _answers(results, directory.new, touched, answers)
 
     async def _find_audiences(
-        self, connection: Connection, new: Sequence[NewContact], tags_audience: str | None
+        self, connection: Connection, new: Sequence[NewContact], in_force: str | None
     ) -> dict[str, UUID]:
         """The ids of the audiences named, and of the one in force. InvalidInput for those that do not exist."""
-        slugs = {slug for one in new for slug in one.audiences} | ({tags_audience} if tags_audience else set())
+        slugs = {slug for one in new for slug in _audiences_of(one, in_force)} | ({in_force} if in_force else set())
         rows = await connection.fetch(_AUDIENCES, **self._caller, slugs=list(slugs))
         found = {row["slug"]: row["id"] for row in rows}
-        if tags_audience and tags_audience not in found:
-            raise unknown_audience(tags_audience)
+        if in_force and in_force not in found:
+            raise unknown_audience(in_force)
         errors = [
             FieldError((*one.place, "audiences", place), "unknown_audience", f"There is no audience {slug}.")
             for one in new
-            for place, slug in enumerate(one.audiences)
+            for place, slug in enumerate(one.audiences or ())
             if slug not in found
         ]
         if errors:
             raise InvalidInput(errors)
         return found
+
+
+def _audiences_of(one: NewContact, in_force: str | None) -> set[str]:
+    """The audiences that a contact shall be in: those named, or the one in force; that one for its tags in any case."""
+    audiences = set(one.audiences or ())
+    if in_force and (one.audiences is None or one.tags is not None):
+        audiences.add(in_force)
+    return audiences
 
 
 def _tag_refs(one: NewContact) -> list[TagRef]:
@@ -276,7 +284,6 @@ def _answers(
     new: set[UUID],
     touched: set[UUID],
     contacts: dict[UUID, Contact],
-    changed: dict[UUID, ChangedTags],
 ) -> Sequence[Upserted]:
     answers: list[Upserted] = []
     answered: set[UUID] = set()
@@ -289,5 +296,5 @@ def _answers(
             # A second item for a contact that the first one made has at most updated it.
             outcome = "created" if result not in answered else "updated"
         answered.add(result)
-        answers.append(Upserted(outcome, contacts[result], changed.get(result)))
+        answers.append(Upserted(outcome, contacts[result]))
     return answers

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from app.database import Connection, ConstraintViolation, Row, Statement
 from app.errors import Duplicate, FieldError, InvalidInput, NotFound
-from app.pagination import Page, PageRequest, decode_cursor, fingerprint, page_of
+from app.pagination import Page, PageRequest, decode_cursor, fingerprint, id_part, page_of
 from app.repositories import events
 from app.repositories.base import Repository, unknown_audience
 from app.values import ATTRIBUTES_MAX_BYTES, fold
@@ -241,8 +241,7 @@ class ContactRepository(Repository):
         identity = fingerprint("contacts", slug, search, email, external_id)
         after_id: UUID | None = None
         if page.cursor is not None:
-            [raw_id] = decode_cursor(page.cursor, identity, (str,))
-            after_id = UUID(str(raw_id))
+            [after_id] = decode_cursor(page.cursor, identity, id_part)
         filters = {
             "search": None if search is None else fold(search),
             "email_key": None if email is None else fold(email),
@@ -355,18 +354,11 @@ def apply(contact: Contact, fields: ContactFields, place: tuple[str | int, ...])
         patch = fields["attributes"]
         # By RFC 7396 null takes the member away; for the whole of the attributes that leaves none.
         target["attributes"] = {} if patch is None else merge_patch(contact.attributes, patch)
-        if len(json.dumps(target["attributes"], ensure_ascii=False).encode()) > ATTRIBUTES_MAX_BYTES:
-            raise InvalidInput(
-                [
-                    FieldError(
-                        (*place, "attributes"),
-                        "too_long",
-                        f"The attributes of a contact take at most {ATTRIBUTES_MAX_BYTES:,} bytes of JSON.",
-                    )
-                ]
-            )
-    # As JSON, since to Python true is 1 and 1 is 1.0.
-    changed = [name for name, value in target.items() if json.dumps(getattr(contact, name)) != json.dumps(value)]
+        text = json.dumps(target["attributes"], ensure_ascii=False, separators=(",", ":"))
+        if len(text.encode()) > ATTRIBUTES_MAX_BYTES:
+            detail = f"The attributes of a contact take at most {ATTRIBUTES_MAX_BYTES:,} bytes of JSON."
+            raise InvalidInput([FieldError((*place, "attributes"), "too_large", detail)])
+    changed = [name for name, value in target.items() if not _is_same(getattr(contact, name), value)]
     return replace(contact, **target), changed
 
 
@@ -382,6 +374,23 @@ def merge_patch(document: dict[str, Any], patch: dict[str, Any]) -> dict[str, An
         else:
             merged[name] = value
     return merged
+
+
+def _is_same(before: Any, after: Any) -> bool:  # noqa: ANN401
+    """Whether two JSON values are one once they are stored: numbers by value, but true is not 1, as it is to Python."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return before.keys() == after.keys() and all(_is_same(value, after[name]) for name, value in before.items())
+    if isinstance(before, list) and isinstance(after, list):
+        return len(before) == len(after) and all(map(_is_same, before, after))
+    if isinstance(before, bool) or isinstance(after, bool):
+        return before is after
+    if isinstance(before, int | float) and isinstance(after, int | float):
+        # The database gives 1e23 back as the integer that it wrote out, which is another number to Python.
+        try:
+            return before == after or (float(before) == float(after) and not type(before) is type(after) is int)
+        except OverflowError:
+            return False
+    return bool(before == after)
 
 
 def contact_from_row(row: Row) -> Contact:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from app.database import Connection, Row, Statement
 from app.errors import FieldError, InvalidInput, NotFound
-from app.pagination import Page, PageRequest, decode_cursor, fingerprint, page_of
+from app.pagination import Page, PageRequest, decode_cursor, fingerprint, id_part, page_of
 from app.repositories import events
 from app.repositories.base import Repository
 from app.repositories.contacts import CONTACT_COLUMNS, Contact, contact_from_row
@@ -126,17 +126,17 @@ def _wanted(field: ContactField) -> str:
 def _missing(field: ContactField) -> str:
     """Columns `missing` and `outsiders`: the keys that are no members, and those of them that are contacts."""
     column, sql_type = _KEYS[field]
-    absent = f"""unnest(cast(:keys as {sql_type})) as absent(key)
-            where not exists (select from wanted where wanted.key = absent.key)"""
+    # Set-wise, since a statement that is planned once knows nothing of how many there are.
+    absent = f"(select unnest(cast(:keys as {sql_type})) except select key from wanted) as absent(key)"
     some_missing = f"(select count(*) from wanted) < cardinality(cast(:keys as {sql_type}))"
     return f"""
         -- A CASE looks only when something is missing.
         case when {some_missing} then array(select absent.key from {absent}) end as missing,
         case when {some_missing} then array(
             select absent.key from {absent}
-                and exists (
-                    select from contacts c where c.workspace_id = :workspace_id and c.{column} = absent.key
-                )
+            where exists (
+                select from contacts c where c.workspace_id = :workspace_id and c.{column} = absent.key
+            )
         ) end as outsiders"""
 
 
@@ -200,10 +200,14 @@ def _replace(field: ContactField) -> Statement:
         f"""
         with {_wanted(field)}, doomed as (
             select ct.contact_id
-            from contact_tags ct
+            from (
+                select contact_id from contact_tags where workspace_id = :workspace_id and tag_id = :tag_id
+                except
+                select contact_id from wanted
+            ) unwanted
+            join contact_tags ct on ct.workspace_id = :workspace_id and ct.tag_id = :tag_id
+                and ct.contact_id = unwanted.contact_id
             cross join gate
-            where ct.workspace_id = :workspace_id and ct.tag_id = :tag_id
-                and not exists (select from wanted where wanted.contact_id = ct.contact_id)
             order by ct.contact_id
             for update of ct
         ), locked as (
@@ -267,27 +271,30 @@ def _unassign(field: ContactField) -> Statement:
     )
 
 
+_FILTERS = {
+    "assigned_after": "ct.assigned_at > :assigned_after",
+    "assigned_before": "ct.assigned_at < :assigned_before",
+}
+
+
 @cache
 def _list(filters: tuple[str, ...], *, has_cursor: bool) -> Statement:
-    clauses = {
-        "assigned_after": "ct.assigned_at > :assigned_after",
-        "assigned_before": "ct.assigned_at < :assigned_before",
-    }
     where = " and ".join(
-        ["ct.workspace_id = :workspace_id", "ct.tag_id = :tag_id", *(clauses[name] for name in filters)]
+        ["ct.workspace_id = :workspace_id", "ct.tag_id = :tag_id", *(_FILTERS[name] for name in filters)]
     )
-    # The counter is the total of the whole list; a part of it must be counted.
-    total = f"select count(*) from contact_tags ct where {where}"
+    # The counter is the total of the whole list. A part of it must be counted, hence asked for.
+    total = f"case when :include_total then (select count(*) from contact_tags ct where {where}) end"
     if not filters:
-        total = """
+        total = """(
             select cast(coalesce(sum(c.n), 0) as bigint) from tag_counts c
-            where c.workspace_id = :workspace_id and c.tag_id = :tag_id"""
+            where c.workspace_id = :workspace_id and c.tag_id = :tag_id
+        )"""
     return Statement(
         "tag_contacts.list",
         f"""
         select head.*, page.*
         from (
-            select t.id as tag_id, ({total}) as total
+            select t.id as tag_id, {total} as total
             from tags t
             where t.workspace_id = :workspace_id and t.id = :tag_id
         ) head
@@ -314,13 +321,16 @@ class TagContactRepository(Repository):
         *,
         assigned_after: datetime | None = None,
         assigned_before: datetime | None = None,
+        include_total: bool = False,
     ) -> Page[AssignedContact]:
-        """A page of a tag's contacts by id, which is nearly the order in which they were made."""
+        """A page of a tag's contacts by id, which is nearly the order in which they were made.
+
+        The total of the whole list is always there, that of a part of it only with `include_total`.
+        """
         identity = fingerprint("tag_contacts", tag_id, assigned_after, assigned_before)
         after_id: UUID | None = None
         if page.cursor is not None:
-            [raw_id] = decode_cursor(page.cursor, identity, (str,))
-            after_id = UUID(str(raw_id))
+            [after_id] = decode_cursor(page.cursor, identity, id_part)
         filters = {"assigned_after": assigned_after, "assigned_before": assigned_before}
         given = {name: value for name, value in filters.items() if value is not None}
         rows = await self._database.fetch(
@@ -328,6 +338,7 @@ class TagContactRepository(Repository):
             **self._caller,
             **given,
             tag_id=tag_id,
+            include_total=include_total,
             limit=page.limit + 1,
             offset=page.offset,
             after_id=after_id,

@@ -8,8 +8,18 @@ from typing import Literal, TypedDict
 from uuid import UUID
 
 from app.database import Connection, Row, Statement
-from app.errors import Conflict, Duplicate, NotFound
-from app.pagination import Page, PageRequest, decode_cursor, fingerprint, page_of
+from app.errors import Conflict, Duplicate, FieldError, InvalidInput, NotFound
+from app.pagination import (
+    Page,
+    PageRequest,
+    decode_cursor,
+    fingerprint,
+    id_part,
+    number_part,
+    page_of,
+    text_part,
+    time_part,
+)
 from app.repositories import events
 from app.repositories.base import Repository, unknown_audience
 from app.values import DEFAULT_COLOR, fold, new_id, numbered_slug, slug_for_name
@@ -243,9 +253,9 @@ _FIND_HOLDER = Statement(
 
 # Each order ends with the id, so that a cursor always has one place to go on from.
 _SORT_KEYS = {
-    "name": ("t.name_key", (str, str), "text"),
-    "created_at": ("t.created_at", (str, str), "timestamptz"),
-    "contact_count": ("counted.n", (int, str), "bigint"),
+    "name": ("t.name_key", text_part, "text"),
+    "created_at": ("t.created_at", time_part, "timestamptz"),
+    "contact_count": ("counted.n", number_part, "bigint"),
 }
 
 
@@ -309,13 +319,10 @@ class TagRepository(Repository):
         audience = self._audience(audience)
         folded_search = fold(search) if search else None
         identity = fingerprint("tags", audience, folded_search, sorted(map(str, ids or ())), slug, sort)
-        after_key: object = None
-        after_id: UUID | None = None
+        after_key, after_id = None, None
         if page.cursor is not None:
-            after_key, raw_id = decode_cursor(page.cursor, identity, _SORT_KEYS[sort.removeprefix("-")][1])
-            after_id = UUID(str(raw_id))
-            if sort.endswith("created_at"):
-                after_key = datetime.fromisoformat(str(after_key))
+            read_key = _SORT_KEYS[sort.removeprefix("-")][1]
+            after_key, after_id = decode_cursor(page.cursor, identity, read_key, id_part)
         filters = {"search": folded_search, "tag_ids": ids, "slug": slug}
         given = {name: value for name, value in filters.items() if value is not None}
         rows = await self._database.fetch(
@@ -344,6 +351,13 @@ class TagRepository(Repository):
         if not rows:
             raise NotFound("tag", tag_id)
         return tag_from_row(rows[0])
+
+    async def check_audience(self, tag_id: UUID, audience: str) -> None:
+        """Raise InvalidInput if a tag, which never changes its audience, is of another one than this."""
+        tag = await self.get(tag_id)
+        if tag.audience != audience:
+            detail = f"The tag belongs to the audience {tag.audience}, not to {audience}."
+            raise InvalidInput([FieldError(("query", "audience"), "other_audience", detail)])
 
     async def create(
         self, new: TagFields, *, audience: str | None = None, on_conflict: OnConflict = "error"

@@ -73,7 +73,7 @@ async def upsert_contact(
     tags_mode: TagsModeParam = "add",
 ) -> ContactRead:
     """Make a contact, or update the one with the same email or external id (200)."""
-    new = _new_contact(body, audience or principal.audience, ("body",))
+    new = _new_contact(body, ("body",))
     if new.tags is not None:
         demand(principal, "tags:write")
     [done] = await upserts.upsert([new], audience=audience, on_conflict=on_conflict, tags_mode=tags_mode)
@@ -95,8 +95,7 @@ async def upsert_contacts(
     tags_mode: TagsModeParam = "add",
 ) -> ContactBatchResult:
     """Make or update up to 1,000 contacts, with an outcome for each. One that fails does not stop the others."""
-    in_force = audience or principal.audience
-    new = [_new_contact(one, in_force, ("body", "contacts", place)) for place, one in enumerate(body.contacts)]
+    new = [_new_contact(one, ("body", "contacts", place)) for place, one in enumerate(body.contacts)]
     if any(one.tags is not None for one in new):
         demand(principal, "tags:write")
     done = await upserts.upsert(new, audience=audience, on_conflict=on_conflict, tags_mode=tags_mode)
@@ -149,10 +148,9 @@ async def leave_audience(memberships: Memberships, contact_id: UUID, slug: Text)
     await memberships.leave(contact_id, slug)
 
 
-def _new_contact(body: ContactCreate, in_force: str | None, place: tuple[str | int, ...]) -> NewContact:
+def _new_contact(body: ContactCreate, place: tuple[str | int, ...]) -> NewContact:
     given = body.model_dump()
-    audiences = given.pop("audiences", [in_force] if in_force else [])
-    tags = given.pop("tags", None)
+    audiences, tags = given.pop("audiences", None), given.pop("tags", None)
     return NewContact(cast("ContactFields", given), audiences, tags, place)
 
 

@@ -2,9 +2,11 @@
 
 from typing import Annotated, Literal
 from urllib.parse import quote
+from uuid import UUID
 
 from fastapi import Depends, Query, Request, Response
 
+from app.dependencies import Tags
 from app.errors import FieldError, InvalidInput
 from app.frontend import shown
 from app.pagination import Page
@@ -23,6 +25,16 @@ OnMissingParam = Annotated[
 CreateMissingParam = Annotated[
     bool, Query(description="Whether a name that means no tag makes one. With false it is an error.")
 ]
+
+
+async def _tag_id(tag_id: UUID, tags: Tags, audience: AudienceParam = None) -> UUID:
+    """A tag's id in a path. An audience beside it needs not be named; if it is, it must be the tag's."""
+    if audience is not None:
+        await tags.check_audience(tag_id, audience)
+    return tag_id
+
+
+TagIdDep = Annotated[UUID, Depends(_tag_id)]
 
 
 async def _slug(slug: str) -> str:

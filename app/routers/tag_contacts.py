@@ -1,14 +1,13 @@
 """The contacts of a tag: list, assign, replace, remove."""
 
 from typing import Annotated, cast
-from uuid import UUID
 
 from fastapi import Query, Request, Response
 
 from app.dependencies import PageDep, TagContacts
 from app.frontend import new_router, requires
 from app.repositories.tag_contacts import ContactField, ContactRefs, Missing
-from app.routers.parameters import OnMissingParam, link_next
+from app.routers.parameters import OnMissingParam, TagIdDep, link_next
 from app.schemas.assignments import (
     AssignmentAdded,
     AssignmentRemoved,
@@ -31,13 +30,18 @@ async def list_tag_contacts(
     request: Request,
     response: Response,
     tag_contacts: TagContacts,
-    tag_id: UUID,
+    tag_id: TagIdDep,
     page: PageDep,
     assigned_after: Annotated[Instant | None, Query(description="Only those assigned later than this.")] = None,
     assigned_before: Annotated[Instant | None, Query(description="Only those assigned earlier than this.")] = None,
+    include_total: Annotated[
+        bool, Query(description="Count the list that the times leave; else its total is null.")
+    ] = False,
 ) -> TagContactList:
     """The contacts that carry a tag, by id, with the time since when."""
-    found = await tag_contacts.list(tag_id, page, assigned_after=assigned_after, assigned_before=assigned_before)
+    found = await tag_contacts.list(
+        tag_id, page, assigned_after=assigned_after, assigned_before=assigned_before, include_total=include_total
+    )
     link_next(request, response, found)
     return TagContactList(
         data=[
@@ -51,7 +55,7 @@ async def list_tag_contacts(
 @router.post("/tags/{tag_id}/contacts")
 @requires("tags:write", bulk=True)
 async def assign_tag(
-    tag_contacts: TagContacts, tag_id: UUID, body: ContactsNamed, on_missing: OnMissingParam = "error"
+    tag_contacts: TagContacts, tag_id: TagIdDep, body: ContactsNamed, on_missing: OnMissingParam = "error"
 ) -> AssignmentAdded:
     """Give a tag to up to 10,000 contacts. Who carries it already keeps the time since when."""
     done = await tag_contacts.assign(tag_id, _refs(body), on_missing=on_missing)
@@ -67,7 +71,7 @@ async def assign_tag(
 @router.put("/tags/{tag_id}/contacts")
 @requires("tags:write", bulk=True)
 async def replace_tag_contacts(
-    tag_contacts: TagContacts, tag_id: UUID, body: ContactsPut, on_missing: OnMissingParam = "error"
+    tag_contacts: TagContacts, tag_id: TagIdDep, body: ContactsPut, on_missing: OnMissingParam = "error"
 ) -> AssignmentReplaced:
     """Make these contacts, and no others, carry the tag. An empty list takes it from all."""
     done = await tag_contacts.replace(tag_id, _refs(body), on_missing=on_missing)
@@ -83,7 +87,7 @@ async def replace_tag_contacts(
 
 @router.delete("/tags/{tag_id}/contacts")
 @requires("tags:write", bulk=True)
-async def remove_tag_contacts(tag_contacts: TagContacts, tag_id: UUID, body: ContactsNamed) -> AssignmentRemoved:
+async def remove_tag_contacts(tag_contacts: TagContacts, tag_id: TagIdDep, body: ContactsNamed) -> AssignmentRemoved:
     """Take a tag from up to 10,000 contacts. The body says from whom; without one nothing is removed."""
     return await _remove(tag_contacts, tag_id, body)
 
@@ -91,13 +95,13 @@ async def remove_tag_contacts(tag_contacts: TagContacts, tag_id: UUID, body: Con
 @router.post("/tags/{tag_id}/contacts/remove")
 @requires("tags:write", bulk=True)
 async def remove_tag_contacts_by_post(
-    tag_contacts: TagContacts, tag_id: UUID, body: ContactsNamed
+    tag_contacts: TagContacts, tag_id: TagIdDep, body: ContactsNamed
 ) -> AssignmentRemoved:
     """The same as DELETE, for clients and proxies that drop the body of a DELETE."""
     return await _remove(tag_contacts, tag_id, body)
 
 
-async def _remove(tag_contacts: TagContacts, tag_id: UUID, body: ContactsNamed) -> AssignmentRemoved:
+async def _remove(tag_contacts: TagContacts, tag_id: TagIdDep, body: ContactsNamed) -> AssignmentRemoved:
     done = await tag_contacts.unassign(tag_id, _refs(body))
     return AssignmentRemoved(
         requested=done.requested,

@@ -9,7 +9,7 @@ from app.dependencies import PageDep, TagContacts, Tags
 from app.frontend import new_router, requires
 from app.repositories.tag_contacts import ContactRefs
 from app.repositories.tags import OnConflict, TagFields, TagSort
-from app.routers.parameters import AudienceParam, link_next, locate
+from app.routers.parameters import AudienceParam, TagIdDep, link_next, locate
 from app.schemas.base import Slug, Text
 from app.schemas.pagination import Pagination
 from app.schemas.tags import BATCH_MAX, TagBatch, TagBatchResult, TagCreate, TagList, TagOutcome, TagRead, TagUpdate
@@ -78,14 +78,14 @@ async def create_tags(tags: Tags, body: TagBatch, audience: AudienceParam = None
 
 @router.get("/tags/{tag_id}")
 @requires("tags:read")
-async def get_tag(tags: Tags, tag_id: UUID) -> TagRead:
+async def get_tag(tags: Tags, tag_id: TagIdDep) -> TagRead:
     """One tag."""
     return TagRead.model_validate(await tags.get(tag_id))
 
 
 @router.patch("/tags/{tag_id}")
 @requires("tags:write")
-async def update_tag(tags: Tags, tag_id: UUID, body: TagUpdate) -> TagRead:
+async def update_tag(tags: Tags, tag_id: TagIdDep, body: TagUpdate) -> TagRead:
     """Change what is given; what is left out stays."""
     return TagRead.model_validate(await tags.update(tag_id, cast("TagFields", body.model_dump())))
 
@@ -94,7 +94,7 @@ async def update_tag(tags: Tags, tag_id: UUID, body: TagUpdate) -> TagRead:
 @requires("tags:write")
 async def delete_tag(
     tags: Tags,
-    tag_id: UUID,
+    tag_id: TagIdDep,
     if_unused: Annotated[bool, Query(description="Refuse with 409 while a contact carries it.")] = False,
 ) -> None:
     """Delete a tag. Its assignments go with it; the contacts stay."""
