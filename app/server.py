@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import json
 import logging
+import multiprocessing
 import os
 import shlex
 import signal
@@ -43,6 +44,9 @@ class CannotRun(Exception):
 
 def serve(settings: Settings) -> None:
     """Start what is needed, migrate, and serve until told to stop."""
+    # Uvicorn ends the process by the signal that stopped it; this lets what is open be put away first. The first
+    # process of a container would not end by it at all.
+    signal.signal(signal.SIGTERM, _stop)
     # The database first: who starts a second service by mistake is told so, not just that the port is taken.
     with _database(settings) as url, _listen(settings) as listener:
         _migrate(url)
@@ -69,8 +73,6 @@ def serve(settings: Settings) -> None:
             proxy_headers=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
-        # Uvicorn ends the process by the signal that stopped it; this lets what is above be put away first.
-        signal.signal(signal.SIGTERM, _stop)
         if settings.workers == 1:
             server = uvicorn.Server(config)
             server.run(sockets=[listener])
@@ -183,18 +185,13 @@ def _stop(*_: object) -> NoReturn:
 
 
 def _end_with_parent() -> None:
-    if not sys.platform.startswith("linux") or not _is_worker():
+    supervisor = multiprocessing.parent_process()
+    if supervisor is None or not sys.platform.startswith("linux"):
         return
     PR_SET_PDEATHSIG = 1  # noqa: N806 - the kernel's name
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1:
+    if os.getppid() != supervisor.pid:
         raise SystemExit("The supervisor ended before this worker had begun.")
-
-
-def _is_worker() -> bool:
-    import multiprocessing  # noqa: PLC0415 - the one use
-
-    return multiprocessing.parent_process() is not None
 
 
 def _greet(address: str, settings: Settings, first: Provisioned | None) -> None:
@@ -204,10 +201,12 @@ def _greet(address: str, settings: Settings, first: Provisioned | None) -> None:
 
 
 def _wait_until_it_answers(address: str) -> bool:
+    # Whatever proxy the environment names, this is not for it.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + READY_WITHIN_SECONDS
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(f"{address}/healthz", timeout=1) as answer:  # noqa: S310
+            with opener.open(f"{address}/healthz", timeout=1) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             time.sleep(0.05)

@@ -20,7 +20,7 @@ class IdempotencyKey(Base):
 
     workspace_id: Mapped[UUID] = mapped_column(primary_key=True)
     key_id: Mapped[UUID] = mapped_column(primary_key=True)
-    front_end: Mapped[str] = mapped_column(primary_key=True)
+    front_end: Mapped[KeyText] = mapped_column(primary_key=True)
     key: Mapped[KeyText] = mapped_column(primary_key=True)
     fingerprint: Mapped[bytes] = mapped_column(LargeBinary)
     status: Mapped[int | None] = mapped_column(SmallInteger)

@@ -67,7 +67,7 @@ def upgrade() -> None:
         "idempotency_keys",
         sa.Column("workspace_id", sa.Uuid(), nullable=False),
         sa.Column("key_id", sa.Uuid(), nullable=False),
-        sa.Column("front_end", sa.Text(), nullable=False),
+        sa.Column("front_end", sa.Text(collation="C"), nullable=False),
         sa.Column("key", sa.Text(collation="C"), nullable=False),
         sa.Column("fingerprint", sa.LargeBinary(), nullable=False),
         sa.Column("status", sa.SmallInteger(), nullable=True),

@@ -29,6 +29,11 @@ from tests.repositories.invariants import assert_sound
 
 CONNECTIONS = 16
 
+# Connections to this database that wait for a row of another one.
+WAITING = """
+    select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+"""
+
 
 @dataclass(frozen=True)
 class Arena(Workspace):
@@ -156,11 +161,11 @@ async def meet(
         *pair,
     )
     replacing = asyncio.create_task(replace)
-    while not await connection.fetchval("select count(*) from pg_locks where not granted"):
+    while not await connection.fetchval(WAITING):
         await asyncio.sleep(0.01)
     adding = asyncio.create_task(add)
     # It is done, or it waits as well.
-    while not adding.done() and await connection.fetchval("select count(*) from pg_locks where not granted") < 2:
+    while not adding.done() and await connection.fetchval(WAITING) < 2:
         await asyncio.sleep(0.01)
     await somebody.rollback()
     await connection.close()
@@ -215,7 +220,7 @@ async def test_creating_with_slugs_that_cross(arena: Arena) -> None:
     contact_tags, tags = arena.repository(ContactTagRepository), arena.repository(TagRepository)
     ids = await arena.make_contacts(4)
     for round_number in range(60):
-        some = [f"{letter}{symbol}{round_number}" for letter in "xyz" for symbol in ("", "+", "#")]
+        some = [f"{letter}{symbol}{round_number}" for letter in "XYZ" for symbol in ("", "+", "#")]
         orders = [some, some[::-1], some[3:] + some[:3], random.sample(some, len(some))]
         answers = await all_of(
             *(

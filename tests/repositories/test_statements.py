@@ -5,7 +5,7 @@ import inspect
 import itertools
 import pkgutil
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
@@ -34,7 +34,9 @@ def statements_of(module: Any) -> Iterator[Statement]:
             hints = get_type_hints(value.__wrapped__)
             assert hints.pop("return") is Statement, f"{module.__name__}.{name} builds something else"
             parameters = inspect.signature(value).parameters
-            choices = [[(name, choice) for choice in choices_of(hint)] for name, hint in hints.items()]
+            choices = [
+                [(name, choice) for choice in choices_of(hint, value.__module__)] for name, hint in hints.items()
+            ]
             for chosen in itertools.product(*choices):
                 by_name = dict(chosen)
                 positional = [
@@ -43,9 +45,19 @@ def statements_of(module: Any) -> Iterator[Statement]:
                 yield value(*positional, **by_name)
 
 
-def choices_of(hint: Any) -> tuple[Any, ...]:
+# What a builder that takes a tuple of filters knows: each filter adds a clause of its own to the statement.
+FILTERS = {
+    "app.repositories.contacts": ("search", "email_key", "external_id"),
+    "app.repositories.tag_contacts": ("assigned_after", "assigned_before"),
+    "app.repositories.tags": ("search", "tag_ids", "slug"),
+}
+
+
+def choices_of(hint: Any, module: str) -> Sequence[Any]:
     if hint is bool:
         return (False, True)
+    if hint == tuple[str, ...]:
+        return [(), FILTERS[module]]
     assert get_origin(hint) is Literal, f"{hint} has no end of choices"
     return get_args(hint)
 

@@ -1,6 +1,7 @@
 """Contacts over HTTP: made or updated alone and by the thousand, listed, changed, deleted, and in audiences."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -51,6 +52,11 @@ async def memberships(api: Api, contact: str) -> dict[str, Json]:
 def attributes_of(size: int) -> Json:
     """A JSON object that takes so many bytes, written without blanks."""
     return {"a": "x" * (size - len('{"a":""}'))}
+
+
+def plain(attributes: Json) -> str:
+    """As text, since to Python true is 1; but 1.0 is 1 in JSON too."""
+    return re.sub(r"\.0\b", "", json.dumps(attributes, sort_keys=True))
 
 
 def post(api: Api, body: object) -> Any:
@@ -420,6 +426,8 @@ MERGES: list[tuple[Json, Json | None, Json]] = [
     ({"a": False}, {"a": 0}, {"a": 0}),
     ({"a": [0, {"b": 1}]}, {"a": [False, {"b": True}]}, {"a": [False, {"b": True}]}),
     ({"a": ""}, {"a": False}, {"a": False}),
+    ({"a": 1.5}, {"a": 10**400}, {"a": 10**400}),
+    ({"a": 2**53 + 1}, {"a": 2**53 + 2.0}, {"a": 2**53 + 2}),
 ]
 
 
@@ -437,9 +445,8 @@ async def test_attributes_are_a_merge_patch(api: Api, there: Json, patch: Json |
                     [one] = await batch(api, {"email": f"{name}@example.com", "attributes": patch})
                     changed = one["contact"]
             stored = await call(api, "GET", f"/contacts/{contact['id']}")
-            # As text, since in JSON true is not 1.
             for shown in (changed, stored):
-                assert json.dumps(shown["attributes"], sort_keys=True) == json.dumps(after, sort_keys=True)
+                assert plain(shown["attributes"]) == plain(after)
 
 
 async def test_the_attributes_of_a_new_contact_are_a_patch_of_none(api: Api) -> None:
