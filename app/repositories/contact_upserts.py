@@ -89,8 +89,11 @@ class _Directory:
         for contact in known:
             self._keep(contact)
 
-    def put(self, one: NewContact, on_conflict: ContactConflict) -> UUID:
-        """Make or change the contact that is meant, and say which it is. Raises what keeps it from being either."""
+    def put(self, one: NewContact, on_conflict: ContactConflict) -> tuple[UUID, Outcome]:
+        """Make or change the contact that is meant; which it is, and what that did to it.
+
+        Raises what keeps it from being made or changed.
+        """
         fields = one.fields
         email, external_id = fields["email"], fields.get("external_id")
         by_email = self._by_email.get(fold(email))
@@ -114,12 +117,12 @@ class _Directory:
         if contact_id is None:
             self.new.add(contact.id)
         elif not changed:
-            return contact_id
+            return contact_id, "unchanged"
         elif contact_id not in self.new:
             self.changed.setdefault(contact_id, set()).update(changed)
         self._forget(contact)
         self._keep(changed_contact)
-        return contact.id
+        return contact.id, "created" if contact_id is None else "updated"
 
     def _keep(self, contact: Contact) -> None:
         self.contacts[contact.id] = contact
@@ -194,13 +197,13 @@ class ContactUpsertRepository(Repository):
             external_ids=[one.fields["external_id"] for one in new if one.fields.get("external_id")],
         )
         directory = _Directory([contact_from_row(row) for row in known])
-        results: list[UUID | AppError] = []
+        results: list[tuple[UUID, Outcome] | AppError] = []
         for one in new:
             try:
                 results.append(directory.put(one, on_conflict))
             except AppError as error:
                 results.append(error)
-        accepted = [(one, result) for one, result in zip(new, results, strict=True) if isinstance(result, UUID)]
+        accepted = [(one, result[0]) for one, result in zip(new, results, strict=True) if isinstance(result, tuple)]
 
         # Those that change first: they may give up a key that a new one takes.
         written = await contacts.write_changed(
@@ -212,7 +215,6 @@ class ContactUpsertRepository(Repository):
             raise _LostRace
         answers = directory.contacts | {contact.id: contact for contact in [*written, *made]}
 
-        touched = {contact.id for contact in written}
         pairs = {
             (audience_ids[slug], contact_id) for one, contact_id in accepted for slug in _audiences_of(one, in_force)
         }
@@ -224,7 +226,7 @@ class ContactUpsertRepository(Repository):
             status=status,
             reason=None,
         )
-        touched |= {row["contact_id"] for row in joined}
+        touched = {row["contact_id"] for row in joined}
 
         if has_tags and in_force is not None:
             if holds_audience:
@@ -233,7 +235,7 @@ class ContactUpsertRepository(Repository):
             changes = _tag_changes(accepted, refs, tags_mode)
             touched |= set(await contact_tags.change_many_within(connection, changes, in_force))
 
-        return _answers(results, directory.new, touched, answers)
+        return _answers(results, touched, answers)
 
     async def _find_audiences(
         self, connection: Connection, new: Sequence[NewContact], in_force: str | None
@@ -280,21 +282,17 @@ def _tag_changes(
 
 
 def _answers(
-    results: Sequence[UUID | AppError],
-    new: set[UUID],
-    touched: set[UUID],
-    contacts: dict[UUID, Contact],
-) -> Sequence[Upserted]:
+    results: Sequence[tuple[UUID, Outcome] | AppError], touched: set[UUID], contacts: dict[UUID, Contact]
+) -> list[Upserted]:
+    """An answer for each item. Memberships and tags, which are written together, count for the first of a contact."""
     answers: list[Upserted] = []
-    answered: set[UUID] = set()
     for result in results:
         if isinstance(result, AppError):
             answers.append(Upserted("failed", error=result))
             continue
-        outcome: Outcome = "updated" if result in touched else "unchanged"
-        if result in new:
-            # A second item for a contact that the first one made has at most updated it.
-            outcome = "created" if result not in answered else "updated"
-        answered.add(result)
-        answers.append(Upserted(outcome, contacts[result]))
+        contact_id, outcome = result
+        if outcome == "unchanged" and contact_id in touched:
+            outcome = "updated"
+        touched.discard(contact_id)
+        answers.append(Upserted(outcome, contacts[contact_id]))
     return answers

@@ -106,13 +106,19 @@ _SUBSCRIBE = Statement(
             case when :status = 'unsubscribed' then now() end
         )
         on conflict (workspace_id, contact_id, audience_id, client_id) do update
-        set status = excluded.status, reason = excluded.reason, updated_at = now(),
+        set status = excluded.status, updated_at = now(),
+            -- The reason of what stays as it is stays too, unless another is given.
+            reason = case
+                when excluded.status = subscriptions.status and not :has_reason then subscriptions.reason
+                else excluded.reason
+            end,
             -- Unsubscribing again does not move the time of the first.
             unsubscribed_at = case
                 when excluded.status = subscriptions.status then subscriptions.unsubscribed_at
                 else excluded.unsubscribed_at
             end
-        where (subscriptions.status, subscriptions.reason) is distinct from (excluded.status, excluded.reason)
+        where subscriptions.status <> excluded.status
+            or (:has_reason and subscriptions.reason is distinct from excluded.reason)
         returning audience_id, contact_id
     )
     {
@@ -200,11 +206,12 @@ class MembershipRepository(Repository):
         *,
         status: SubscriptionStatus | None = None,
         reason: str | None = None,
+        has_reason: bool = False,
     ) -> tuple[Membership, bool]:
         """Make the contact a member, and say whether it was none.
 
         A new member is subscribed with the key's client unless a status is given; one that was there changes its
-        status only when one is given.
+        status only when one is given, and its reason only with it: when the status moves, or with `has_reason`.
         """
 
         async def work(connection: Connection) -> tuple[Membership, bool]:
@@ -219,7 +226,9 @@ class MembershipRepository(Repository):
             )
             if status is not None and not joined:
                 await connection.fetch(_LOCK_MEMBER, **self._caller, **found)
-                await connection.fetch(_SUBSCRIBE, **self._caller, **found, status=status, reason=reason)
+                await connection.fetch(
+                    _SUBSCRIBE, **self._caller, **found, status=status, reason=reason, has_reason=has_reason
+                )
             row = await connection.fetch_one(_LIST, **self._caller, contact_id=contact_id, audience=audience)
             return _membership_from_row(row), bool(joined)
 

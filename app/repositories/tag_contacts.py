@@ -140,6 +140,18 @@ def _missing(field: ContactField) -> str:
         ) end as outsiders"""
 
 
+# Rows that are held go by their place, which cannot change while they are: a join of two long lists, planned without
+# knowing how long they are, may look at each pair.
+_REMOVED = """locked as (
+        -- An aggregate, so that every row is held, in order, before the first one goes.
+        select array_agg(place) as places from doomed
+    ), removed as (
+        delete from contact_tags ct
+        where ct.ctid = any(cast((select places from locked) as tid[]))
+            and ct.workspace_id = :workspace_id and ct.tag_id = :tag_id
+        returning ct.tag_id, ct.contact_id
+    )"""
+
 # The changes of one tag, counted in the connection's slot and recorded in as many events as the ids need.
 _COUNT_AND_RECORD = f"""
     total as (
@@ -199,25 +211,14 @@ def _replace(field: ContactField) -> Statement:
         f"tag_contacts.replace.{field}",
         f"""
         with {_wanted(field)}, doomed as (
-            select ct.contact_id
-            from (
-                select contact_id from contact_tags where workspace_id = :workspace_id and tag_id = :tag_id
-                except
-                select contact_id from wanted
-            ) unwanted
-            join contact_tags ct on ct.workspace_id = :workspace_id and ct.tag_id = :tag_id
-                and ct.contact_id = unwanted.contact_id
-            cross join gate
+            select ct.ctid as place
+            from contact_tags ct
+            where ct.workspace_id = :workspace_id and ct.tag_id = :tag_id
+                and exists (select from gate)
+                and ct.contact_id not in (select wanted.contact_id from wanted)
             order by ct.contact_id
             for update of ct
-        ), locked as (
-            select array_agg(contact_id) as contact_ids, count(*) as n from doomed
-        ), removed as (
-            delete from contact_tags ct
-            using (select unnest(contact_ids) as contact_id from locked) gone
-            where ct.workspace_id = :workspace_id and ct.tag_id = :tag_id and ct.contact_id = gone.contact_id
-            returning ct.tag_id, ct.contact_id
-        ), added as (
+        ), {_REMOVED}, added as (
             insert into contact_tags (workspace_id, tag_id, contact_id, client_id, front_end)
             select :workspace_id, :tag_id, contact_id, :client_id, :front_end
             -- Joined to `locked`, so that no row is added before all that go are held.
@@ -249,21 +250,15 @@ def _unassign(field: ContactField) -> Statement:
         f"tag_contacts.unassign.{field}",
         f"""
         with wanted as (
-            select ct.contact_id, {key} as key
+            select ct.ctid as place, {key} as key
             from contact_tags ct
             {source}
             where ct.workspace_id = :workspace_id and ct.tag_id = :tag_id and {match}
             order by ct.contact_id
             for update of ct
-        ), locked as (
-            -- An aggregate, so that every row is held, in order, before the first one goes.
-            select array_agg(contact_id) as contact_ids from wanted
-        ), removed as (
-            delete from contact_tags ct
-            using (select unnest(contact_ids) as contact_id from locked) gone
-            where ct.workspace_id = :workspace_id and ct.tag_id = :tag_id and ct.contact_id = gone.contact_id
-            returning ct.tag_id, ct.contact_id
-        ), changes as (
+        ), doomed as (
+            select place from wanted
+        ), {_REMOVED}, changes as (
             select tag_id, contact_id, -1 as delta from removed
         ), {_COUNT_AND_RECORD}
         select {_TAG_AND_COUNT}, (select n from total) as removed, {_missing(field)}

@@ -136,7 +136,8 @@ async def join_audience(
     response: Response, memberships: Memberships, contact_id: UUID, slug: Text, body: MembershipPut
 ) -> MembershipRead:
     """Make a contact a member of an audience (201), or change what it agreed to there (200)."""
-    membership, is_new = await memberships.put(contact_id, slug, **body.model_dump())
+    given = body.model_dump()
+    membership, is_new = await memberships.put(contact_id, slug, **given, has_reason="reason" in given)
     response.status_code = 201 if is_new else 200
     return MembershipRead.model_validate(membership)
 

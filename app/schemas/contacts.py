@@ -3,7 +3,8 @@
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import MISSING, Field
+from pydantic import MISSING, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from app.schemas.base import Email, ExternalId, Input, JsonObject, Output, PersonName, Slug, TagName, Text, Timestamp
 from app.schemas.pagination import Pagination
@@ -106,6 +107,13 @@ class MembershipPut(Input):
     reason: Annotated[Text | None | MISSING, Field(max_length=REASON_MAX_LENGTH, description="Goes with a status.")] = (
         MISSING
     )
+
+    @model_validator(mode="after")
+    def _reason_has_a_status(self) -> "MembershipPut":
+        given = self.model_dump()
+        if "reason" in given and "status" not in given:
+            raise PydanticCustomError("missing", "A reason goes with a status.")
+        return self
 
 
 class MembershipRead(Output):

