@@ -152,23 +152,24 @@ async def meet(
     arena: Arena, pair: tuple[UUID, UUID], replace: Coroutine[Any, Any, Any], add: Coroutine[Any, Any, Any]
 ) -> None:
     """Run `add` while `replace` is halfway: it waits for somebody who is writing the pair that it wants to add."""
-    connection = await asyncpg.connect(arena.url)
-    somebody = connection.transaction()
-    await somebody.start()
-    await connection.execute(
+    somebody, watcher = await asyncpg.connect(arena.url), await asyncpg.connect(arena.url)
+    writing = somebody.transaction()
+    await writing.start()
+    await somebody.execute(
         "insert into contact_tags (workspace_id, tag_id, contact_id, client_id, front_end) values ($1, $2, $3, $1, '')",
         arena.principal.workspace_id,
         *pair,
     )
     replacing = asyncio.create_task(replace)
-    while not await connection.fetchval(WAITING):
+    while not await watcher.fetchval(WAITING):
         await asyncio.sleep(0.01)
     adding = asyncio.create_task(add)
     # It is done, or it waits as well.
-    while not adding.done() and await connection.fetchval(WAITING) < 2:
+    while not adding.done() and await watcher.fetchval(WAITING) < 2:
         await asyncio.sleep(0.01)
-    await somebody.rollback()
-    await connection.close()
+    await writing.rollback()
+    await somebody.close()
+    await watcher.close()
     await all_of(replacing, adding)
 
 
