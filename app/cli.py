@@ -18,7 +18,7 @@ from app.values import SCOPES, slugify
 
 commands = typer.Typer(
     name="polytag",
-    help="The tags of contacts, exact and fast, behind one API. Every option is also an environment variable.",
+    help="The tags of contacts, exact and fast, behind one API. The options of serve are also environment variables.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -61,7 +61,7 @@ def _fail(message: str) -> None:
 def polytag(
     version: Annotated[bool, typer.Option("--version", help="Print the version, and nothing else.")] = False,
 ) -> None:
-    """The tags of contacts, exact and fast, behind one API. Every option is also an environment variable."""
+    """The tags of contacts, exact and fast, behind one API. The options of serve are also environment variables."""
     if version:
         typer.echo(f"polytag {app.__version__}")
         raise typer.Exit
@@ -109,7 +109,7 @@ def provision(
     for option, slug in (("--workspace", workspace), ("--client", client), ("--audience", audience)):
         if not slug or slugify(slug) != slug:
             raise typer.BadParameter(f"{slug!r} must be a slug: a-z, 0-9 and single hyphens.", param_hint=option)
-    wanted = tuple(scopes.split(",")) if scopes is not None else SCOPES
+    wanted = tuple(scope.strip() for scope in scopes.split(",")) if scopes is not None else SCOPES
     if unknown := [scope for scope in wanted if scope not in SCOPES]:
         raise typer.BadParameter(
             f"there is no scope {', '.join(map(repr, unknown))}; there are {', '.join(SCOPES)}.", param_hint="--scopes"
@@ -119,7 +119,9 @@ def provision(
     if as_json:
         typer.echo(json.dumps({**asdict(made), "key_id": str(made.key_id)}))
         return
-    typer.echo(f"Made: {', '.join([*made.created, 'API key'])}.")
+    names = {"workspace": made.workspace, "client": made.client, "audience": made.audience}
+    made_names = [f"{kind} {names[kind]}" for kind in made.created]
+    typer.echo(f"Made in {server.describe_database(settings)}: {', '.join([*made_names, 'an API key'])}.")
     typer.echo(f"The key, shown this once:\n\n  export POLYTAG_KEY={made.key}\n")
 
 

@@ -61,6 +61,22 @@ class Settings(BaseSettings):
         "auto", description="json: a JSON object a line. console: for people. auto: console on a terminal, else json."
     )
 
+    @field_validator("database_url", mode="before")
+    @classmethod
+    def _empty_is_none(cls, url: object) -> object:
+        # As a line without a value in an .env file has it.
+        return None if url == "" else url
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_any_case(cls, level: object) -> object:
+        return level.lower() if isinstance(level, str) else level
+
+    @field_validator("data_dir")
+    @classmethod
+    def _from_anywhere(cls, directory: Path) -> Path:
+        return directory.expanduser().absolute()
+
     @field_validator("database_url")
     @classmethod
     def _is_postgresql(cls, url: SecretStr | None) -> SecretStr | None:

@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 # started one after the other have different ones, and two that meet only wait for each other.
 COUNT_SLOTS = 64
 
+CLOSE_WITHIN_SECONDS = 1
+
 # Names of the statements that ran in this context, for whoever sets a list: tests hold the number of them down.
 statement_log: ContextVar[list[str] | None] = ContextVar("statement_log", default=None)
 
@@ -129,8 +131,9 @@ class Database:
                 yield Connection(driver)
             except (asyncio.CancelledError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError):
                 # Whether a statement or a transaction is still open is not known now, and the next user of this
-                # connection must not run inside it. The driver has asked the server to cancel what it can.
-                driver.terminate()
+                # connection must not run inside it. Closing waits until the server has cancelled what it was doing:
+                # otherwise it would go on, with its locks, and commit what nobody waits for any more.
+                await asyncio.shield(_close(driver))
                 raise
 
     async def _run(self, unit: Callable[[], Awaitable[T]]) -> T:
@@ -154,10 +157,17 @@ class Database:
         except _CONNECTION_ERRORS as error:
             log.warning("database unreachable", cause=type(error).__name__)
             raise Unavailable(
-                "The database cannot be reached. If this request changes something, whether it did is not known; "
-                "it can be repeated safely.",
+                "The database cannot be reached. If this request changes something, whether it did is not known. "
+                "Repeating it does no harm.",
                 retry_after=2,
             ) from error
+
+
+async def _close(driver: asyncpg.Connection) -> None:
+    try:
+        await driver.close(timeout=CLOSE_WITHIN_SECONDS)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+        driver.terminate()
 
 
 # What a lost, refused or silent server looks like from here.

@@ -73,9 +73,14 @@ class AlreadyRunning(EmbeddedError):
 class EmbeddedPostgres:
     """A running bundled server that belongs to this process."""
 
-    def __init__(self, url: str, undo: ExitStack) -> None:
+    def __init__(self, url: str, process: "subprocess.Popen[bytes]", undo: ExitStack) -> None:
         self.url = url
+        self._process = process
         self._undo = undo
+
+    def wait(self) -> int:
+        """Wait until the server ends, by `stop` or by itself, and return its exit status."""
+        return self._process.wait()
 
     def stop(self) -> None:
         """Shut the server down and give the data directory free; a second call does nothing."""
@@ -114,12 +119,15 @@ def start(data_dir: Path, *, max_connections: int = 100, durable: bool = True) -
                 socket_dir = _make_socket_directory(directory, account)
                 settings = [f"--unix_socket_directories={socket_dir}", f"--max_connections={max_connections}"]
                 settings += ["--listen_addresses=", "--port=5432"]
+                # The log is for the server's own troubles. Statements that fail, and the rows they fail on, are the
+                # service's affair, and hold addresses of people.
+                settings += ["--log_min_error_statement=panic", "--log_error_verbosity=terse"]
                 if not durable:
                     settings += ["--fsync=off", "--synchronous_commit=off", "--full_page_writes=off"]
                 process = _launch(directory, programs, account, server_lock, settings)
             undo.callback(_stop_process, process)
             _wait_until_it_answers(process, socket_dir, directory / "postgres.log")
-            return EmbeddedPostgres(_url(socket_dir), undo.pop_all())
+            return EmbeddedPostgres(_url(socket_dir), process, undo.pop_all())
     except OSError as error:
         raise EmbeddedError(
             f"The bundled PostgreSQL cannot be started in {directory}: {error.strerror or error}"

@@ -63,8 +63,8 @@ class Forbidden(AppError):
 class NotFound(AppError):
     """Also the answer for another workspace's object: to this key it does not exist."""
 
-    def __init__(self, resource: str, identifier: object) -> None:
-        super().__init__(f"There is no {resource} {identifier}.")
+    def __init__(self, resource: str, identifier: object, *, where: str = "") -> None:
+        super().__init__(f"There is no {resource} {identifier}{where and ' ' + where}.")
         self.resource = resource
         self.identifier = str(identifier)
 

@@ -182,7 +182,11 @@ def build(
     """The application of a front end: the service itself for the native one, else one to be mounted on it."""
 
     async def render(request: Request, error: Exception) -> Response:
-        return front_end.render_error(_fact(request, error), request.scope["state"].get("request_id", ""))
+        fact = _fact(request, error)
+        state = request.scope["state"]
+        # For the access line. Not the detail, which may name a person.
+        state["error"] = type(fact).__name__
+        return front_end.render_error(fact, state.get("request_id", ""))
 
     app = FastAPI(
         title=front_end.title,
@@ -395,6 +399,10 @@ def _field_error(item: Mapping[str, Any]) -> FieldError:
         return FieldError(location, kind, shown(item["msg"]))
     if kind == "string_pattern_mismatch" and item["ctx"]["pattern"] == WITHOUT_NUL:
         return FieldError(location, "invalid_characters", "This must not contain NUL.")
+    if kind == "missing" and item["msg"] != "Field required":
+        return FieldError(location, "missing", shown(item["msg"]))
+    if kind == "missing" and len(location) == 1:
+        return FieldError(location, "missing", "The body is missing.")
     if kind in _REWORDED:
         return FieldError(location, *_REWORDED[kind])
     if kind == "value_error":

@@ -133,7 +133,7 @@ def _sent_request_id(scope: Scope) -> str | None:
 def _too_slow(timeout: float) -> Unavailable:
     return Unavailable(
         f"The request took longer than {timeout:g} seconds and was stopped. If it changes something, whether it did "
-        "is not known; it can be repeated safely.",
+        "is not known. Repeating it does no harm.",
         retry_after=2,
     )
 
@@ -153,6 +153,7 @@ def _write_access_line(method: str, scope: Scope, state: Mapping[str, Any], stat
         method=method,
         route=route_of(scope),
         status=status,
+        error=state.get("error"),
         duration_ms=round(seconds * 1000, 1),
         front_end=front_end.slug if front_end else None,
         workspace=principal.workspace if principal else None,

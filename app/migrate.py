@@ -5,6 +5,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 
 from app.database import Database, Statement
 
@@ -13,9 +14,19 @@ _IS_MIGRATED = Statement("migrate.is_migrated", "select to_regclass('alembic_ver
 _SCHEMA_VERSION = Statement("migrate.schema_version", "select version_num from alembic_version")
 
 
+class CannotMigrate(Exception):
+    """Why the database is not at the schema of this version, in words for the person who runs the service."""
+
+
 def upgrade(url: str, revision: str = "head") -> None:
     """Migrate the database at a `postgresql://` URL. Not to be called from a running event loop."""
-    command.upgrade(_config(url), revision)
+    try:
+        command.upgrade(_config(url), revision)
+    except CommandError as error:
+        raise CannotMigrate("a newer Polytag has migrated it. Upgrade this one, or use another database") from error
+    except Exception as error:
+        # What the driver said; the statement that stands around it is of no help to who runs the service.
+        raise CannotMigrate(str(getattr(error, "driver_exception", None) or error)) from error
 
 
 def downgrade(url: str, revision: str) -> None:

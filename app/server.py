@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -51,10 +51,13 @@ def serve(settings: Settings) -> None:
     with _database(settings) as url, _listen(settings) as listener:
         _migrate(url)
         first = asyncio.run(_provision_first(url))
+        if first:
+            # At once: what comes after may fail, and the next start will find a workspace whose key nobody knows.
+            print(f"The first API key, shown this once:\n\n  export POLYTAG_KEY={first.key}\n", flush=True)  # noqa: T201
         # Workers are processes of their own; the environment is what they are born with.
         os.environ["POLYTAG_DATABASE_URL"] = url
         for name, value in settings.model_dump(mode="json", exclude_none=True, exclude={"database_url"}).items():
-            os.environ[f"POLYTAG_{name.upper()}"] = str(value)
+            os.environ[f"POLYTAG_{name.upper()}"] = value if isinstance(value, str) else json.dumps(value)
         host, port = listener.getsockname()[:2]
         shown_host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
         address = f"http://{shown_host}:{port}"
@@ -127,22 +130,40 @@ def _database(settings: Settings, *, beside_running: bool = False) -> Iterator[s
         return
     connections = settings.workers * settings.pool_size + SPARE_CONNECTIONS
     with embedded.start(settings.data_dir, max_connections=connections) as server:
-        yield server.url
+        if beside_running:
+            yield server.url
+            return
+        ended, stopping = threading.Event(), threading.Event()
+        threading.Thread(target=_watch, args=(server, ended, stopping), daemon=True).start()
+        try:
+            yield server.url
+        finally:
+            stopping.set()
+            if ended.is_set():
+                raise CannotRun(f"The bundled PostgreSQL has ended; {settings.data_dir / 'postgres.log'} says why.")
+
+
+def _watch(server: embedded.EmbeddedPostgres, ended: threading.Event, stopping: threading.Event) -> None:
+    """End the process when its database server ends unasked: alone it would answer 503 for ever."""
+    server.wait()
+    if not stopping.is_set():
+        ended.set()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _migrate(url: str) -> None:
     # It has more to say about itself than about the database.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    parts = urlsplit(url)
+    # Not the URL: it holds the password.
+    where = f"{parts.hostname or 'its socket'}{f':{parts.port}' if parts.port else ''}{parts.path}"
     try:
         migrate.upgrade(url)
-    except Exception as error:
-        parts = urlsplit(url)
-        where = f"{parts.hostname or 'its socket'}{parts.path}"
-        # Not the URL: it holds the password.
+    except migrate.CannotMigrate as error:
         raise CannotRun(
-            f"The database at {where} cannot be brought to the schema of this version: {error}\n"
-            "Check that POLYTAG_DATABASE_URL names a PostgreSQL 15 or newer that this machine can reach, "
-            "and a user who may create tables there."
+            f"The database at {where} cannot be used: {error}.\n"
+            "POLYTAG_DATABASE_URL has to name a PostgreSQL 15 or newer that can be reached from here, and a user who "
+            "may create tables there."
         ) from error
 
 
@@ -163,20 +184,20 @@ async def _provision_first(url: str) -> Provisioned | None:
 @contextmanager
 def _listen(settings: Settings) -> Iterator[socket.socket]:
     """The socket that all workers accept from."""
-    try:
-        family, _, _, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family=family)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError as error:
-        raise CannotRun(
-            f"Cannot listen on {settings.host}, port {settings.port}: {error.strerror}. "
-            "Choose another one with --port, or POLYTAG_PORT."
-        ) from error
-    listener.set_inheritable(True)
-    with listener:
+    with ExitStack() as closing:
+        try:
+            family, _, _, _, address = socket.getaddrinfo(
+                settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            listener = closing.enter_context(socket.socket(family=family))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError as error:
+            raise CannotRun(
+                f"Cannot listen on {settings.host}, port {settings.port}: {error.strerror}. "
+                "Choose another address or port with --host and --port, or POLYTAG_HOST and POLYTAG_PORT."
+            ) from error
+        listener.set_inheritable(True)
         yield listener
 
 
@@ -214,18 +235,27 @@ def _wait_until_it_answers(address: str) -> bool:
 
 
 def _greeting(address: str, settings: Settings, first: Provisioned | None) -> str:
-    kept = "your own PostgreSQL" if settings.database_url else f"the bundled PostgreSQL, in {settings.data_dir}"
     lines = [
         f"Polytag {app.__version__} answers at {address}",
         f"  its documentation   {address}/docs",
-        f"  its data            {kept}",
+        f"  its data            {describe_database(settings)}",
         "",
     ]
     if first:
-        lines += ["Its first API key, shown this once:", "", f"  export POLYTAG_KEY={first.key}", "", "Try it:", ""]
+        lines += ["Try it:", ""]
     else:
-        lines += ["Try it with an API key in $POLYTAG_KEY. This makes a new one:", "", f"  {_provision(settings)}", ""]
+        beside = ", where POLYTAG_DATABASE_URL is what it is here" if settings.database_url else ""
+        lines += [f"Try it with an API key in $POLYTAG_KEY. This makes a new one{beside}:", ""]
+        lines += [f"  {_provision(settings)}", ""]
     return "\n".join([*lines, *(f"  {line}" for line in tour(address)), ""])
+
+
+def describe_database(settings: Settings) -> str:
+    """Where the data is, in words, and without a password."""
+    if settings.database_url is None:
+        return f"the bundled PostgreSQL, in {settings.data_dir}"
+    parts = urlsplit(settings.database_url.get_secret_value())
+    return f"your own PostgreSQL, {parts.hostname or 'at its socket'}{parts.path}"
 
 
 def _provision(settings: Settings) -> str:

@@ -34,7 +34,7 @@ async def run_online() -> None:
         if settings.database_url is None:
             raise SystemExit("Set POLYTAG_DATABASE_URL to the database that alembic shall work on.")
         url = settings.database_url.get_secret_value()
-    engine = create_engine(url, statement_timeout=3600, lock_timeout=60)
+    engine = create_engine(url, statement_timeout=3600, lock_timeout=0)
     async with engine.connect() as connection:
         await connection.run_sync(run_migrations)
     await engine.dispose()

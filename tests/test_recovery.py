@@ -153,6 +153,26 @@ async def test_a_request_that_takes_too_long_leaves_its_connection_clean(new_dat
             await connection.close()
 
 
+async def test_what_a_cancelled_request_had_begun_ends_with_it(new_database: MakeDatabase) -> None:
+    """Also where it is one statement, which would commit by itself once the lock that it waits for is gone."""
+    url = await new_database()
+    async with served(url, request_timeout=0.3, lock_timeout=60, statement_timeout=60, pool_size=2) as api:
+        made = await api.post("/contacts", json={"email": "a@example.com", "tags": ["there"]})
+        path = f"/contacts/{made.json()['id']}/tags"
+        assert (await api.post("/tags", json={"name": "wanted"})).status_code == 201
+        connection = await asyncpg.connect(url)
+        try:
+            async with connection.transaction():
+                await connection.execute("select from audience_members for update")
+                for _ in range(5):
+                    assert_try_again(await api.post(path, json={"tags": ["wanted"]}))
+            waiting = "select count(*) from pg_stat_activity where datname = current_database() and state = 'active'"
+            assert await connection.fetchval(waiting) == 1
+        finally:
+            await connection.close()
+        assert [tag["slug"] for tag in (await api.get(path)).json()["data"]] == ["there"]
+
+
 async def test_more_requests_than_connections(new_database: MakeDatabase) -> None:
     """Who finds no free connection in time is told so, and those that wait their turn are served."""
     url = await new_database()

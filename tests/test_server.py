@@ -215,6 +215,15 @@ app.cli.main()
 """
 
 
+def test_the_service_ends_with_its_database(data_dir: Path) -> None:
+    """It could only say 503 from then on, and whoever supervises it can start it anew."""
+    with Service(POLYTAG_DATA_DIR=str(data_dir)) as service:
+        postmaster = int((data_dir / "data" / "postmaster.pid").read_text().split()[0])
+        os.kill(postmaster, signal.SIGKILL)
+        assert service.process.wait(timeout=BOUND_SECONDS) == 1
+        assert eventually(lambda: any("The bundled PostgreSQL has ended" in line for line in service.log))
+
+
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs root to become another user")
 def test_as_an_ordinary_user() -> None:
     """The data lies in the user's own directory, and the server runs as that user."""
@@ -265,7 +274,7 @@ def test_a_database_that_is_not_there() -> None:
     url = "postgresql://polytag:hunter2@127.0.0.1:1/nowhere"
     done = polytag("serve", "--port", "0", POLYTAG_DATABASE_URL=url)
     assert done.returncode == 1
-    assert "The database at 127.0.0.1/nowhere" in done.stderr
+    assert "The database at 127.0.0.1:1/nowhere" in done.stderr
     assert "POLYTAG_DATABASE_URL" in done.stderr
     assert "hunter2" not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

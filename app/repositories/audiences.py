@@ -122,6 +122,20 @@ _USES = Statement(
     """,
 )
 
+# In a statement of its own: what hangs below a member can change as long as the member is not held.
+_LOCK_MEMBERS = Statement(
+    "audiences.lock_members",
+    """
+    select count(*) as n
+    from (
+        select from audience_members m
+        where m.workspace_id = :workspace_id and m.audience_id = :id
+        order by m.contact_id
+        for update
+    ) locked
+    """,
+)
+
 _DELETE_MEMBERS = Statement(
     "audiences.delete_members",
     """
@@ -210,6 +224,7 @@ class AudienceRepository(Repository):
                     f"{slug} is the default audience of {uses['keys']} live API keys. Revoke them first.",
                     keys=uses["keys"],
                 )
+            await connection.fetch(_LOCK_MEMBERS, **self._caller, id=audience.id)
             await connection.fetch(_DELETE_MEMBERS, **self._caller, id=audience.id)
             await connection.fetch(_DELETE, **self._caller, id=audience.id)
 

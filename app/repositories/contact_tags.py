@@ -197,7 +197,7 @@ _NOTHING_WANTED = """
         select 0 as n where not exists (select from refs where by_id and tag_id is null)
     )"""
 
-_REMOVED = """
+_DOOMED = """
     doomed as (
         select ct.tag_id, ct.contact_id
         from ({doomed}) named
@@ -209,12 +209,18 @@ _REMOVED = """
     ), locked as (
         -- An aggregate: every row that goes is held, in order, before the first one does.
         select count(*) as n from doomed
-    ), removed as (
+    )"""
+
+_REMOVED = """
+    removed as (
         delete from contact_tags ct
-        using doomed d, locked
+        using doomed d, locked{after}
         where ct.workspace_id = :workspace_id and ct.tag_id = d.tag_id and ct.contact_id = d.contact_id
         returning ct.tag_id, ct.contact_id
     )"""
+
+# What is both adds first: an add may wait for another one, and must not hold a row that is gone while it does.
+_AFTER_ADDING = ", (select count(*) from added) as done"
 
 _NAMED = "select tag_id, contact_id from refs where delta < 0"
 
@@ -251,10 +257,11 @@ def _change(*, adds: bool, removes: bool, lists: bool = True) -> Statement:
     changes = ["select tag_id, contact_id, 1 as delta from added"] if adds else []
     changes += ["select tag_id, contact_id, -1 as delta from removed"] if removes else []
     parts = [_REFS, _WANTED if adds else _NOTHING_WANTED]
-    parts += [_REMOVED.format(doomed=_NOT_IN_THE_LIST + _NAMED if adds else _NAMED)] if removes else []
+    parts += [_DOOMED.format(doomed=_NOT_IN_THE_LIST + _NAMED if adds else _NAMED)] if removes else []
     parts += [_ADDED.format(source="gate, locked, wanted w" if removes else "gate, wanted w")] if adds else []
+    parts += [_REMOVED.format(after=_AFTER_ADDING if adds else "")] if removes else []
     return Statement(
-        f"contact_tags.change.{'add' * adds}{'remove' * removes}",
+        f"contact_tags.change.{'add' * adds}{'remove' * removes}{'' if lists else '.many'}",
         f"""
         with {", ".join(parts)}, changes as (
             {" union all ".join(changes)}
@@ -368,7 +375,7 @@ class ContactTagRepository(Repository):
         """One tag of the contact. NotFound when the contact does not carry it, whether or not the tag exists."""
         tags = await self._list(contact_id, self._audience(audience), slug=slug)
         if not tags:
-            raise NotFound("tag", slug)
+            raise NotFound("tag", slug, where=f"on the contact {contact_id}")
         return tags[0]
 
     async def change(
@@ -474,7 +481,7 @@ class ContactTagRepository(Repository):
         if not rows[0]["audiences"] and audience is not None:
             raise unknown_audience(audience)
         if not rows[0]["is_contact"] or (audience is not None and not rows[0]["memberships"]):
-            raise NotFound("contact", contact_id)
+            raise NotFound("contact", contact_id, where="" if audience is None else f"in the audience {audience}")
         return [contact_tag_from_row(row, row["assigned_at"]) for row in rows if row["id"] is not None]
 
     def _values(self, changes: Sequence[TagChange], audience: str) -> dict[str, object]:
@@ -508,7 +515,7 @@ class ContactTagRepository(Repository):
         if row["audience_id"] is None:
             raise unknown_audience(audience)
         if not row["is_member"]:
-            raise NotFound("contact", change.contact_id)
+            raise NotFound("contact", change.contact_id, where=f"in the audience {audience}")
         if row["done"]:
             return
         refs = [*change.add, *change.remove]

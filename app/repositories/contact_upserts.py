@@ -16,11 +16,13 @@ from app.repositories.base import Repository, unknown_audience
 from app.repositories.contact_tags import ContactTagRepository, Outdated, TagChange, TagRef
 from app.repositories.contacts import (
     CONTACT_COLUMNS,
+    UNIQUE_KEYS,
     Contact,
     ContactFields,
     ContactRepository,
-    apply,
+    changed_fields,
     contact_from_row,
+    with_changes,
 )
 from app.repositories.memberships import JOIN, SubscriptionStatus
 from app.values import fold, new_id
@@ -31,6 +33,7 @@ Outcome = Literal["created", "updated", "unchanged", "failed"]
 
 # Another request may be making the very contact or tag that this one is about to make; looking again finds it.
 _ATTEMPTS = 5
+_LOST_RACES = (*UNIQUE_KEYS, "fk_audience_members_contacts", "fk_audience_members_audiences")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ class _Directory:
     def __init__(self, known: Sequence[Contact]) -> None:
         self.contacts: dict[UUID, Contact] = {}
         self.new: set[UUID] = set()
-        self.changed: dict[UUID, set[str]] = {}
+        self._found = {contact.id: contact for contact in known}
         self._by_email: dict[str, UUID] = {}
         self._by_external_id: dict[str, UUID] = {}
         for contact in known:
@@ -113,16 +116,19 @@ class _Directory:
             raise Duplicate("contact", field, value, contact_id)
         else:
             contact = self.contacts[contact_id]
-        changed_contact, changed = apply(contact, fields, one.place)
+        changed_contact, changed = with_changes(contact, fields, one.place)
         if contact_id is None:
             self.new.add(contact.id)
         elif not changed:
             return contact_id, "unchanged"
-        elif contact_id not in self.new:
-            self.changed.setdefault(contact_id, set()).update(changed)
         self._forget(contact)
         self._keep(changed_contact)
         return contact.id, "created" if contact_id is None else "updated"
+
+    def changed(self) -> list[tuple[Contact, list[str]]]:
+        """The contacts that were there and shall be others, with the fields in which they differ, all items done."""
+        states = [(found, self.contacts[contact_id]) for contact_id, found in self._found.items()]
+        return [(now, fields) for found, now in states if (fields := changed_fields(found, now))]
 
     def _keep(self, contact: Contact) -> None:
         self.contacts[contact.id] = contact
@@ -164,8 +170,11 @@ class ContactUpsertRepository(Repository):
                         connection, new, audience=audience, on_conflict=on_conflict, tags_mode=tags_mode, status=status
                     )
                 )
-            except (_LostRace, Outdated, ConstraintViolation):
+            except (_LostRace, Outdated):
                 continue
+            except ConstraintViolation as violation:
+                if violation.constraint not in _LOST_RACES:
+                    raise
         raise Unavailable("Other requests kept changing the same contacts. Nothing was written.")
 
     async def _upsert(
@@ -206,10 +215,7 @@ class ContactUpsertRepository(Repository):
         accepted = [(one, result[0]) for one, result in zip(new, results, strict=True) if isinstance(result, tuple)]
 
         # Those that change first: they may give up a key that a new one takes.
-        written = await contacts.write_changed(
-            connection,
-            [(directory.contacts[key], sorted(fields)) for key, fields in directory.changed.items() if fields],
-        )
+        written = await contacts.write_changed(connection, directory.changed())
         made = await contacts.insert(connection, [directory.contacts[key] for key in directory.new])
         if len(made) < len(directory.new):
             raise _LostRace

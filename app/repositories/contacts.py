@@ -13,7 +13,7 @@ from app.errors import Duplicate, FieldError, InvalidInput, NotFound
 from app.pagination import Page, PageRequest, decode_cursor, fingerprint, id_part, page_of
 from app.repositories import events
 from app.repositories.base import Repository, unknown_audience
-from app.values import ATTRIBUTES_MAX_BYTES, fold
+from app.values import ATTRIBUTES_MAX_BYTES, fold, stored_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +120,9 @@ _UPDATE = Statement(
     select {CONTACT_COLUMNS} from changed c
     """,
 )
+
+# The constraints by which two contacts cannot be one: a lost race.
+UNIQUE_KEYS = ("uq_contacts_workspace_id_email_key", "uq_contacts_workspace_id_external_id")
 
 _FIND_HOLDER = Statement(
     "contacts.find_holder",
@@ -282,7 +285,7 @@ class ContactRepository(Repository):
             rows = await connection.fetch(_LOCK, **self._caller, contact_id=contact_id)
             if not rows:
                 raise NotFound("contact", contact_id)
-            contact, changed = apply(contact_from_row(rows[0]), fields, ("body",))
+            contact, changed = with_changes(contact_from_row(rows[0]), fields, ("body",))
             if not changed:
                 return contact
             [written] = await self.write_changed(connection, [(contact, changed)])
@@ -291,6 +294,8 @@ class ContactRepository(Repository):
         try:
             return await self._database.transaction(work)
         except ConstraintViolation as violation:
+            if violation.constraint not in UNIQUE_KEYS:
+                raise
             raise await self._duplicate(violation, fields) from violation
 
     async def delete(self, contact_id: UUID) -> None:
@@ -347,19 +352,24 @@ class ContactRepository(Repository):
         return Duplicate("contact", name, value, holders[0]["id"] if holders else None)
 
 
-def apply(contact: Contact, fields: ContactFields, place: tuple[str | int, ...]) -> tuple[Contact, list[str]]:
+def with_changes(contact: Contact, fields: ContactFields, place: tuple[str | int, ...]) -> tuple[Contact, list[str]]:
     """The contact with these changes, and the names of the fields that differ. `place` is where a call has them."""
     target: dict[str, Any] = {name: value for name, value in fields.items() if name != "attributes"}
     if "attributes" in fields:
         patch = fields["attributes"]
         # By RFC 7396 null takes the member away; for the whole of the attributes that leaves none.
         target["attributes"] = {} if patch is None else merge_patch(contact.attributes, patch)
-        text = json.dumps(target["attributes"], ensure_ascii=False, separators=(",", ":"))
-        if len(text.encode()) > ATTRIBUTES_MAX_BYTES:
+        if stored_size(target["attributes"]) > ATTRIBUTES_MAX_BYTES:
             detail = f"The attributes of a contact take at most {ATTRIBUTES_MAX_BYTES:,} bytes of JSON."
             raise InvalidInput([FieldError((*place, "attributes"), "too_large", detail)])
-    changed = [name for name, value in target.items() if not _is_same(getattr(contact, name), value)]
-    return replace(contact, **target), changed
+    changed_contact = replace(contact, **target)
+    return changed_contact, changed_fields(contact, changed_contact)
+
+
+def changed_fields(before: Contact, after: Contact) -> list[str]:
+    """The names of the fields, of those that a call can give, in which two states of a contact differ."""
+    names = ("email", "external_id", "first_name", "last_name", "attributes")
+    return [name for name in names if not _is_same(getattr(before, name), getattr(after, name))]
 
 
 def merge_patch(document: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:

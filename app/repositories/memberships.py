@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from app.database import Connection, ConstraintViolation, Row, Statement
+from app.database import Connection, Row, Statement
 from app.errors import NotFound
 from app.repositories import events
 from app.repositories.base import Repository
@@ -77,12 +77,27 @@ _LIST = Statement(
     """,
 )
 
-_FIND = Statement(
-    "memberships.find",
+_FIND_AUDIENCE = Statement(
+    "memberships.find_audience",
+    "select a.id from audiences a where a.workspace_id = :workspace_id and a.slug = :audience",
+)
+
+_FIND_CONTACT = Statement(
+    "memberships.find_contact",
+    "select c.id from contacts c where c.workspace_id = :workspace_id and c.id = :contact_id",
+)
+
+# Before the member row, as everywhere: inserting that one locks the contact too, by its foreign key, and would do so
+# in the other order. Neither the contact nor the audience can go while they are held.
+_HOLD_CONTACT = Statement(
+    "memberships.hold_contact",
+    "select c.id from contacts c where c.workspace_id = :workspace_id and c.id = :contact_id for key share",
+)
+_HOLD_AUDIENCE = Statement(
+    "memberships.hold_audience",
     """
-    select
-        (select a.id from audiences a where a.workspace_id = :workspace_id and a.slug = :audience) as audience_id,
-        (select c.id from contacts c where c.workspace_id = :workspace_id and c.id = :contact_id) as contact_id
+    select a.id from audiences a where a.workspace_id = :workspace_id and a.slug = :audience
+    for key share
     """,
 )
 
@@ -215,28 +230,27 @@ class MembershipRepository(Repository):
         """
 
         async def work(connection: Connection) -> tuple[Membership, bool]:
-            found = await self._find(connection, contact_id, audience)
-            joined = await connection.fetch(
-                JOIN,
-                **self._caller,
-                audience_ids=[found["audience_id"]],
-                contact_ids=[contact_id],
-                status=status or "subscribed",
-                reason=reason if status else None,
-            )
+            found = await self._find(connection, contact_id, audience, hold=True)
+            while True:
+                joined = await connection.fetch(
+                    JOIN,
+                    **self._caller,
+                    audience_ids=[found["audience_id"]],
+                    contact_ids=[contact_id],
+                    status=status or "subscribed",
+                    reason=reason if status else None,
+                )
+                # One that was there may leave before it is held; then there is a place to join again.
+                if joined or await connection.fetch(_LOCK_MEMBER, **self._caller, **found):
+                    break
             if status is not None and not joined:
-                await connection.fetch(_LOCK_MEMBER, **self._caller, **found)
                 await connection.fetch(
                     _SUBSCRIBE, **self._caller, **found, status=status, reason=reason, has_reason=has_reason
                 )
             row = await connection.fetch_one(_LIST, **self._caller, contact_id=contact_id, audience=audience)
             return _membership_from_row(row), bool(joined)
 
-        try:
-            return await self._database.transaction(work)
-        except ConstraintViolation as violation:
-            # The contact or the audience went while this unit was about to point at it.
-            raise NotFound("contact", contact_id) from violation
+        return await self._database.transaction(work)
 
     async def leave(self, contact_id: UUID, audience: str) -> None:
         """End the membership, with the tags and subscriptions that hang on it. The contact stays. No error if none."""
@@ -250,13 +264,18 @@ class MembershipRepository(Repository):
 
         await self._database.transaction(work)
 
-    async def _find(self, connection: Connection, contact_id: UUID, audience: str) -> dict[str, UUID]:
-        row = await connection.fetch_one(_FIND, **self._caller, contact_id=contact_id, audience=audience)
-        if row["contact_id"] is None:
+    async def _find(
+        self, connection: Connection, contact_id: UUID, audience: str, *, hold: bool = False
+    ) -> dict[str, UUID]:
+        """The ids of both. They are held where a row shall be made that points at them."""
+        scope = {**self._caller, "contact_id": contact_id, "audience": audience}
+        audiences = await connection.fetch(_HOLD_AUDIENCE if hold else _FIND_AUDIENCE, **scope)
+        contacts = await connection.fetch(_HOLD_CONTACT if hold else _FIND_CONTACT, **scope)
+        if not contacts:
             raise NotFound("contact", contact_id)
-        if row["audience_id"] is None:
+        if not audiences:
             raise NotFound("audience", audience)
-        return {"audience_id": row["audience_id"], "contact_id": contact_id}
+        return {"audience_id": audiences[0]["id"], "contact_id": contact_id}
 
 
 def _membership_from_row(row: Row) -> Membership:

@@ -141,7 +141,8 @@ def _missing(field: ContactField) -> str:
 
 
 # Rows that are held go by their place, which cannot change while they are: a join of two long lists, planned without
-# knowing how long they are, may look at each pair.
+# knowing how long they are, may look at each pair. This leans on assignments never being updated: a row that was, while
+# this statement waited for it, would stand in a place that the statement cannot see.
 _REMOVED = """locked as (
         -- An aggregate, so that every row is held, in order, before the first one goes.
         select array_agg(place) as places from doomed

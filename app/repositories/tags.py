@@ -272,27 +272,26 @@ _FILTERS = {
 def _list_statement(sort: TagSort, filters: tuple[str, ...], *, has_cursor: bool) -> Statement:
     expression, _, sql_type = _SORT_KEYS[sort.removeprefix("-")]
     direction, beyond = ("desc", "<") if sort.startswith("-") else ("asc", ">")
-    clauses = [_FILTERS[name] for name in filters]
+    where = " and ".join(["t.workspace_id = :workspace_id", *(_FILTERS[name] for name in filters)])
     after = f"and ({expression}, t.id) {beyond} (cast(:after_key as {sql_type}), cast(:after_id as uuid))"
     return Statement(
         f"tags.list.{sort}",
         f"""
         with scope as (
             select a.id, a.slug from audiences a where a.workspace_id = :workspace_id and a.slug = :audience
-        ), chosen as (
-            select t.* from tags t, scope
-            where {" and ".join(["t.workspace_id = :workspace_id", "t.audience_id = scope.id", *clauses])}
         )
         select head.audience_id, head.total, page.*
         from (
-            select (select id from scope) as audience_id, (select count(*) from chosen) as total
+            -- Two scans and no common CTE, which would be made whole for each page.
+            select (select id from scope) as audience_id,
+                (select count(*) from tags t join scope on scope.id = t.audience_id where {where}) as total
         ) head
         left join lateral (
             select {_COLUMNS}, counted.n as contact_count
-            from chosen t
+            from tags t
             join scope a on a.id = t.audience_id
             cross join lateral (select {_COUNT} as n) counted
-            where true {after if has_cursor else ""}
+            where {where} {after if has_cursor else ""}
             order by {expression} {direction}, t.id {direction}
             limit :limit offset :offset
         ) page on true
@@ -482,14 +481,17 @@ class TagRepository(Repository):
             taken.update(row["slug"] for row in rows)
 
         await look_up(set(asked))
+        # Where the last one of each slug was found, so that a thousand of one slug are not a thousand walks.
+        numbers: dict[str, int] = {}
         for slug in asked:
-            number = 1
+            number = numbers.get(slug, 1)
             while (candidate := numbered_slug(slug, number)) in taken or candidate not in looked_up:
                 if candidate not in looked_up:
                     # Runs that grow keep the rounds few where many names have one slug.
                     await look_up({numbered_slug(slug, n) for n in range(number, number * 4)} - looked_up)
                 else:
                     number += 1
+            numbers[slug] = number + 1
             taken.add(candidate)
             given.append(candidate)
         return given

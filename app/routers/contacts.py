@@ -94,7 +94,11 @@ async def upsert_contacts(
     on_conflict: OnConflictParam = "update",
     tags_mode: TagsModeParam = "add",
 ) -> ContactBatchResult:
-    """Make or update up to 1,000 contacts, with an outcome for each. One that fails does not stop the others."""
+    """Make or update up to 1,000 contacts, with an outcome for each.
+
+    One whose email or external id is in the way fails alone. One that breaks a rule of its fields, such as an email
+    that is none, refuses the whole call.
+    """
     new = [_new_contact(one, ("body", "contacts", place)) for place, one in enumerate(body.contacts)]
     if any(one.tags is not None for one in new):
         demand(principal, "tags:write")
@@ -133,10 +137,14 @@ async def list_contact_audiences(memberships: Memberships, contact_id: UUID) -> 
 @router.put("/contacts/{contact_id}/audiences/{slug}")
 @requires("contacts:write")
 async def join_audience(
-    response: Response, memberships: Memberships, contact_id: UUID, slug: Text, body: MembershipPut
+    response: Response,
+    memberships: Memberships,
+    contact_id: UUID,
+    slug: Text,
+    body: MembershipPut | None = None,
 ) -> MembershipRead:
     """Make a contact a member of an audience (201), or change what it agreed to there (200)."""
-    given = body.model_dump()
+    given = body.model_dump() if body else {}
     membership, is_new = await memberships.put(contact_id, slug, **given, has_reason="reason" in given)
     response.status_code = 201 if is_new else 200
     return MembershipRead.model_validate(membership)

@@ -10,8 +10,8 @@ from app.dependencies import Tags
 from app.errors import FieldError, InvalidInput
 from app.frontend import shown
 from app.pagination import Page
-from app.schemas.base import Slug
-from app.values import slugify
+from app.schemas.base import RAW_LENGTH_FACTOR, Slug
+from app.values import SLUG_MAX_LENGTH, slugify
 
 AudienceParam = Annotated[Slug | None, Query(description="Slug of an audience. Left out: the key's default audience.")]
 AnyAudienceParam = Annotated[
@@ -39,7 +39,8 @@ TagIdDep = Annotated[UUID, Depends(_tag_id)]
 
 async def _slug(slug: str) -> str:
     """A slug in a path, brought into a slug's form: `VIP%20Gold` means `vip-gold`."""
-    slugified = slugify(slug)
+    # A longer one is no slug, and normalising it might take long.
+    slugified = slugify(slug) if len(slug) <= SLUG_MAX_LENGTH * RAW_LENGTH_FACTOR else ""
     if not slugified:
         raise InvalidInput(
             [FieldError(("path", "slug"), "invalid_slug", f"{shown(slug)} has nothing that a slug is made of.")]

@@ -10,6 +10,7 @@ Lists need no guard of their own: pydantic compares the length before it looks a
 import json
 import re
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import (
@@ -30,6 +31,8 @@ from pydantic_core import PydanticCustomError
 from app import values
 
 OBJECT_MEMBERS_MAX = 64
+# Normalising and trimming can shorten a text, so one that is somewhat longer than the limit may still keep to it.
+RAW_LENGTH_FACTOR = 4
 JSON_OBJECT_MAX_DEPTH = 32
 # A pattern, so that it is checked without a call into Python, and stands in the OpenAPI documents.
 WITHOUT_NUL = r"^[^\x00]*$"
@@ -60,6 +63,9 @@ def _by_rule(rule: Callable[[str], str], *, at_most: int) -> AfterValidator:
     """A rule of app/values.py, with the code of a field that it breaks."""
 
     def check(text: str) -> str:
+        if len(text) > RAW_LENGTH_FACTOR * at_most:
+            # Normalising takes time by the square of the combining marks in a row, so a long text is not looked at.
+            raise PydanticCustomError("too_long", "This must have at most {most} characters.", {"most": at_most})
         try:
             return rule(text)
         except ValueError as error:
@@ -131,8 +137,16 @@ def _is_written_out(value: object) -> object:
 
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("out_of_range", "This is beyond the years that there are in UTC.") from None
+
+
 # A point in time that comes in; numbers and bare dates, which pydantic takes as well, do not say which.
-Instant = Annotated[AwareDatetime, BeforeValidator(_is_written_out)]
+Instant = Annotated[AwareDatetime, BeforeValidator(_is_written_out), AfterValidator(_in_utc)]
 # One that goes out. The database answers in UTC, which pydantic writes as RFC 3339 with a Z.
 Timestamp = AwareDatetime
 
@@ -147,7 +161,7 @@ def _fits(value: object) -> object:
         raise PydanticCustomError(
             "invalid_characters", "This holds half a surrogate pair, which is not a character."
         ) from None
-    if size > values.ATTRIBUTES_MAX_BYTES:
+    if size > values.ATTRIBUTES_MAX_BYTES or values.stored_size(value) > values.ATTRIBUTES_MAX_BYTES:
         raise PydanticCustomError(
             "too_large", "This must have at most {most} bytes as JSON.", {"most": values.ATTRIBUTES_MAX_BYTES}
         )

@@ -266,6 +266,20 @@ async def test_one_new_contact_made_by_many_at_once(arena: Arena) -> None:
         assert len({one.contact.id for answer in answers for one in answer}) == 3
 
 
+async def test_one_contact_joins_and_is_updated_at_once(arena: Arena) -> None:
+    """By two verbs that lock the contact and its membership: they must do so in one order."""
+    members, upserts = arena.repository(MembershipRepository), arena.repository(ContactUpsertRepository)
+    [contact] = await arena.make_contacts(1)
+    for turn in range(60):
+        await members.leave(contact, "newsletter")
+        answers = await all_of(
+            *(members.put(contact, "newsletter", status="unsubscribed", reason=f"{turn}") for _ in range(2)),
+            *(upserts.upsert([NewContact({"email": "c0@example.com", "first_name": f"{turn}"})]) for _ in range(2)),
+            members.leave(contact, "newsletter"),
+        )
+        assert not any(isinstance(answer, AppError) for answer in answers)
+
+
 async def test_everything_at_once(arena: Arena) -> None:
     """Twenty workers on few tags and few contacts, by every verb; nothing but an answer, and all is sound after it."""
     tags, contacts = arena.repository(TagRepository), arena.repository(TagContactRepository)

@@ -497,7 +497,9 @@ async def test_a_contact_that_is_none_or_no_member(api: Api, method: str, suffix
     before = await state_of(api.workspace)
     for contact in (RANDOM_ID, "nonsense", outsider):
         document = problem(await api.request(method, f"/contacts/{contact}/tags{suffix}", json=body), 404, "not_found")
-        assert document["detail"] == f"There is no contact {contact}."
+        # Of what is no id at all nothing more can be said.
+        where = "" if contact == "nonsense" else " in the audience newsletter"
+        assert document["detail"] == f"There is no contact {contact}{where}."
     # The tags that the call would have made were not made either.
     assert await state_of(api.workspace) == before
 

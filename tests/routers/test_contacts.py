@@ -1015,3 +1015,18 @@ async def test_memberships_of_what_does_not_exist(api: Api, method: str) -> None
     ]:
         assert problem(await api.request(method, path, json=body), 404, "not_found")["detail"] == detail
     problem(await api.get(f"/contacts/{RANDOM_ID}/audiences"), 404, "not_found")
+
+
+async def test_numbers_are_measured_as_they_are_stored(api: Api) -> None:
+    """1e308 comes back as 309 digits, and what could not be sent back must not get in."""
+    response = await api.post("/contacts", json={"email": "a@example.com", "attributes": {"n": [1e308] * 100}})
+    field_problem(response, "#/attributes", "too_large")
+    contact = await upsert(api, {"email": "a@example.com", "attributes": {"n": [1e308] * 10}}, 201)
+    await call(api, "PATCH", f"/contacts/{contact['id']}", {"attributes": {"b": 1}})
+
+
+async def test_items_of_a_batch_that_undo_one_another_are_no_event(api: Api) -> None:
+    await make_contacts(api, 1)
+    before = await state_of(api.workspace)
+    await batch(api, {"email": "c0@example.com", "first_name": "A"}, {"email": "c0@example.com", "first_name": None})
+    assert await state_of(api.workspace) == before

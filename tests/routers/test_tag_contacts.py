@@ -536,3 +536,11 @@ async def test_the_tag_must_be_of_the_audience_that_is_named(api: Api, verb: Ver
     tag = await make_tag(api, "VIP", audience="courses")
     assert (await change(api, verb, tag, {"contact_ids": contacts}, audience="courses"))["requested"] == 1
     await refused(api, verb, tag, {"contact_ids": contacts}, audience="newsletter")
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+@pytest.mark.parametrize("parameter", ["assigned_after", "assigned_before"])
+async def test_times_that_are_none_in_utc(api: Api, parameter: str, moment: str) -> None:
+    tag = await make_tag(api, "VIP")
+    response = await api.get(f"/tags/{tag['id']}/contacts", params={parameter: moment})
+    assert problem(response, 422, "out_of_range")["errors"][0]["pointer"] == f"?{parameter}"

@@ -920,3 +920,16 @@ async def test_a_name_in_both_normal_forms_is_one_tag_everywhere(api: Api) -> No
         "cafe-n"
     ]
     assert ids_of((await call(api, "GET", "/tags", search=decomposed.upper()))["data"]) == [tag["id"]]
+
+
+@pytest.mark.parametrize("mark", ["\u0301", "\u0327\u0301"])
+async def test_a_name_of_many_marks_is_refused_before_it_is_normalised(api: Api, mark: str) -> None:
+    """Normalising takes time by the square of the marks in a row."""
+    problem(await api.post("/tags", json={"name": "a" + mark * 100_000}), 422, "too_long")
+
+
+async def test_many_names_of_one_slug(api: Api) -> None:
+    symbols = "!$%&=?@^|~"
+    names = [f"a{first}{second}" for first in symbols for second in symbols]
+    made = await call(api, "POST", "/tags/batch", {"tags": [{"name": name} for name in names]})
+    assert [one["tag"]["slug"] for one in made["data"]] == ["a", *(f"a-{n}" for n in range(2, 101))]
