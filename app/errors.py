@@ -70,12 +70,16 @@ class NotFound(AppError):
 
 
 class RouteNotFound(AppError):
+    """No route has this path, for any method."""
+
     def __init__(self, path: str) -> None:
         super().__init__(f"There is nothing at {path}.")
         self.path = path
 
 
 class MethodNotAllowed(AppError):
+    """`allowed` is every method that the path has."""
+
     def __init__(self, method: str, allowed: Sequence[str]) -> None:
         super().__init__(f"{method} is not possible here; {', '.join(allowed)} is.")
         self.method = method
@@ -87,6 +91,8 @@ class Unreadable(AppError):
 
 
 class UnsupportedMediaType(AppError):
+    """`media_type` is what was declared; None where nothing was."""
+
     def __init__(self, media_type: str | None) -> None:
         sent = f"The body is declared as {media_type}" if media_type else "The body has no Content-Type"
         super().__init__(f"{sent}; send it as application/json.")
@@ -94,6 +100,8 @@ class UnsupportedMediaType(AppError):
 
 
 class TooLarge(AppError):
+    """`limit` is in bytes."""
+
     def __init__(self, limit: int) -> None:
         super().__init__(f"The body is larger than the {limit:,} bytes that this call takes.")
         self.limit = limit
@@ -121,6 +129,8 @@ class InvalidInput(AppError):
 
 
 class InvalidCursor(AppError):
+    """Also for a cursor that was made for other filters or another order."""
+
     def __init__(self) -> None:
         super().__init__(
             "The cursor is damaged, or belongs to a list with other filters. Start again without a cursor."
@@ -159,5 +169,7 @@ class Unavailable(AppError):
 
 
 class InternalError(AppError):
+    """What went wrong is in the log, under the request's id; the caller learns no more."""
+
     def __init__(self) -> None:
         super().__init__("Something went wrong in this service. The log has more under the request id.")

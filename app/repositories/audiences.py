@@ -15,6 +15,8 @@ from app.values import new_id
 
 @dataclass(frozen=True, slots=True)
 class Audience:
+    """A namespace of tags, known by its slug, which never changes."""
+
     id: UUID
     slug: str
     name: str
@@ -169,6 +171,7 @@ class AudienceRepository(Repository):
         return [_audience_from_row(row) for row in await self._database.fetch(_LIST, **self._caller)]
 
     async def get(self, slug: str) -> Audience:
+        """One audience of the workspace, by its slug."""
         rows = await self._database.fetch(_GET, **self._caller, slug=slug)
         if not rows:
             raise NotFound("audience", slug)

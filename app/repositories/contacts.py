@@ -18,6 +18,8 @@ from app.values import ATTRIBUTES_MAX_BYTES, fold, stored_size
 
 @dataclass(frozen=True, slots=True)
 class Contact:
+    """A person known to the workspace. `number` is a short id for front ends that take no UUIDs."""
+
     id: UUID
     number: int
     email: str

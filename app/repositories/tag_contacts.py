@@ -51,6 +51,8 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
+    """What assigning did. `requested` counts what was named once each; the count is the tag's after it."""
+
     requested: int
     added: int
     already_assigned: int
@@ -60,6 +62,8 @@ class Assigned:
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
+    """What replacing did; `kept` carried the tag before and after."""
+
     requested: int
     added: int
     removed: int
@@ -70,6 +74,8 @@ class Replaced:
 
 @dataclass(frozen=True, slots=True)
 class Unassigned:
+    """What taking the tag away did."""
+
     requested: int
     removed: int
     not_assigned: int
@@ -79,6 +85,8 @@ class Unassigned:
 
 @dataclass(frozen=True, slots=True)
 class AssignedContact:
+    """A contact that carries the tag, and since when."""
+
     contact: Contact
     assigned_at: datetime
 

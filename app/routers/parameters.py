@@ -55,7 +55,9 @@ def link_next(request: Request, response: Response, page: Page[object]) -> None:
     """`Link: <…>; rel="next"` (RFC 8288), to the same list with the next cursor, where there is a next page."""
     if page.next_cursor is None:
         return
-    kept = [(key, value) for key, value in request.query_params.multi_items() if key not in {"cursor", "offset"}]
+    # Of a parameter that is repeated the last one counts; only `ids` is a list.
+    kept = [(key, value) for key, value in request.query_params.items() if key not in {"cursor", "offset", "ids"}]
+    kept += [("ids", value) for value in request.query_params.getlist("ids")]
     query = "&".join(f"{quote(key)}={quote(value, safe='')}" for key, value in [*kept, ("cursor", page.next_cursor)])
     response.headers["Link"] = f'<{quote(request.scope["path"])}?{query}>; rel="next"'
 

@@ -17,6 +17,7 @@ class Pagination(Output):
 
     @classmethod
     def of(cls, page: Page[object]) -> "Pagination":
+        """What a page says of itself."""
         return cls(
             total=page.total,
             limit=page.request.limit,
