@@ -18,9 +18,11 @@ from app.errors import FieldError, Forbidden, InvalidInput, Unauthenticated
 from app.pagination import LIMIT_DEFAULT, LIMIT_MAX, OFFSET_MAX, PageRequest
 from app.repositories.audiences import AudienceRepository
 from app.repositories.base import Principal, Repository
+from app.repositories.contact_search import ContactSearchRepository
 from app.repositories.contact_tags import ContactTagRepository
 from app.repositories.contact_upserts import ContactUpsertRepository
 from app.repositories.contacts import ContactRepository
+from app.repositories.events import EventRepository
 from app.repositories.memberships import MembershipRepository
 from app.repositories.system import FoundKey
 from app.repositories.tag_contacts import TagContactRepository
@@ -62,8 +64,10 @@ def repository(kind: type[R]) -> Callable[[Request], Awaitable[R]]:
 
 Audiences = Annotated[AudienceRepository, Depends(repository(AudienceRepository))]
 Contacts = Annotated[ContactRepository, Depends(repository(ContactRepository))]
+ContactSearch = Annotated[ContactSearchRepository, Depends(repository(ContactSearchRepository))]
 ContactTags = Annotated[ContactTagRepository, Depends(repository(ContactTagRepository))]
 ContactUpserts = Annotated[ContactUpsertRepository, Depends(repository(ContactUpsertRepository))]
+Events = Annotated[EventRepository, Depends(repository(EventRepository))]
 Memberships = Annotated[MembershipRepository, Depends(repository(MembershipRepository))]
 TagContacts = Annotated[TagContactRepository, Depends(repository(TagContactRepository))]
 Tags = Annotated[TagRepository, Depends(repository(TagRepository))]

@@ -129,12 +129,12 @@ class InvalidInput(AppError):
 
 
 class InvalidCursor(AppError):
-    """Also for a cursor that was made for other filters or another order."""
+    """Also for a cursor that was made for other filters, another order or another database."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The cursor is damaged, or belongs to a list with other filters. Start again without a cursor."
-        )
+    def __init__(
+        self, detail: str = "The cursor is damaged, or belongs to a list with other filters. Start again without it."
+    ) -> None:
+        super().__init__(detail)
 
 
 class Duplicate(AppError):

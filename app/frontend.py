@@ -61,7 +61,7 @@ from app.errors import (
 from app.logs import mask_keys
 from app.middleware import Net
 from app.repositories.base import Principal
-from app.schemas.base import WITHOUT_NUL
+from app.schemas.base import WITHOUT_NUL, UnionBranch
 from app.values import SCOPES
 
 JSON_MAX_DEPTH = 64
@@ -394,7 +394,9 @@ def _invalid(request: Request, error: RequestValidationError) -> AppError:
 
 def _field_error(item: Mapping[str, Any]) -> FieldError:
     kind: str = item["type"]
-    location = tuple(shown(part) if isinstance(part, str) else part for part in item["loc"])
+    location = tuple(
+        shown(part) if isinstance(part, str) else part for part in item["loc"] if part not in _UNION_BRANCHES
+    )
     if kind in _OWN_CODES:
         return FieldError(location, kind, shown(item["msg"]))
     if kind == "string_pattern_mismatch" and item["ctx"]["pattern"] == WITHOUT_NUL:
@@ -410,6 +412,8 @@ def _field_error(item: Mapping[str, Any]) -> FieldError:
     code = _CODES.get(kind) or ("invalid_type" if kind.endswith(("_type", "_parsing")) else "invalid_value")
     return FieldError(location, code, shown(item["msg"]))
 
+
+_UNION_BRANCHES = frozenset(UnionBranch)
 
 # What app/schemas/base.py raises with a code of the table already.
 _OWN_CODES = frozenset(

@@ -5,7 +5,7 @@ run by themselves; what does both, replacing above all, first holds the member i
 removes is decided by rows that another one may just have written.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -125,6 +125,19 @@ _LIST = Statement(
             )
     ) carried on true
     order by carried.slug, carried.audience
+    """,
+)
+
+_LIST_OF_MANY = Statement(
+    "contact_tags.list_of_many",
+    f"""
+    select ct.contact_id, {_TAG_COLUMNS}, a.slug as audience, ct.assigned_at
+    from contact_tags ct
+    join tags t on t.workspace_id = ct.workspace_id and t.id = ct.tag_id
+    join audiences a on a.workspace_id = t.workspace_id and a.id = t.audience_id
+    where ct.workspace_id = :workspace_id and ct.contact_id = any(:contact_ids)
+        and (cast(:audience as text) is null or a.slug = :audience)
+    order by t.slug, a.slug
     """,
 )
 
@@ -370,6 +383,17 @@ class ContactTagRepository(Repository):
         """The contact's tags in one audience by slug; in all of them for the audience `*`."""
         everywhere = audience == "*"
         return await self._list(contact_id, None if everywhere else self._audience(audience), slug=None)
+
+    async def list_of_many(
+        self, contact_ids: Sequence[UUID], *, audience: str | None = None
+    ) -> Mapping[UUID, Sequence[ContactTag]]:
+        """The tags of each contact by slug, in one audience; in all of them for `*`, or where none is in force."""
+        slug = None if audience == "*" else audience or self._principal.audience
+        rows = await self._database.fetch(_LIST_OF_MANY, **self._caller, contact_ids=contact_ids, audience=slug)
+        tags: dict[UUID, list[ContactTag]] = {contact_id: [] for contact_id in contact_ids}
+        for row in rows:
+            tags[row["contact_id"]].append(contact_tag_from_row(row, row["assigned_at"]))
+        return tags
 
     async def get(self, contact_id: UUID, slug: str, *, audience: str | None = None) -> ContactTag:
         """One tag of the contact. NotFound when the contact does not carry it, whether or not the tag exists."""

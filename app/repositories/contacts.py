@@ -4,15 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache
 from typing import Any, Literal, TypedDict
 from uuid import UUID
 
 from app.database import Connection, ConstraintViolation, Row, Statement
 from app.errors import Duplicate, FieldError, InvalidInput, NotFound
-from app.pagination import Page, PageRequest, decode_cursor, fingerprint, id_part, page_of
 from app.repositories import events
-from app.repositories.base import Repository, unknown_audience
+from app.repositories.base import Repository
 from app.values import ATTRIBUTES_MAX_BYTES, fold, stored_size
 
 
@@ -185,93 +183,8 @@ _DELETE = Statement(
 )
 
 
-# Each filter is a clause of its own and there only when it is given, so that its index is used.
-_FILTERS = {
-    # In the order of bytes, all that begins with the text comes before the text and the last character there is.
-    "search": """c.email_key >= :search and c.email_key < cast(:search as text) || U&'\\+10FFFF' collate "C" """,
-    "email_key": "c.email_key = :email_key",
-    "external_id": "c.external_id = :external_id",
-}
-
-
-@cache
-def _list(filters: tuple[str, ...], *, in_audience: bool, has_cursor: bool) -> Statement:
-    source, key = "from contacts c", "c.id"
-    if in_audience:
-        key = "m.contact_id"
-        source = """
-        from audience_members m
-        join scope on scope.id = m.audience_id
-        join contacts c on c.workspace_id = m.workspace_id and c.id = m.contact_id"""
-    clauses = [f"{'m' if in_audience else 'c'}.workspace_id = :workspace_id", *(_FILTERS[name] for name in filters)]
-    where = " and ".join(clauses)
-    return Statement(
-        "contacts.list",
-        f"""
-        with scope as (
-            select a.id from audiences a where a.workspace_id = :workspace_id and a.slug = :audience
-        )
-        select head.*, page.*
-        from (
-            select (select scope.id from scope) as audience_id,
-                case when :include_total then (select count(*) {source} where {where}) end as total
-        ) head
-        left join lateral (
-            select {CONTACT_COLUMNS}
-            {source}
-            where {where} {f"and {key} > cast(:after_id as uuid)" if has_cursor else ""}
-            order by {key}
-            limit :limit offset :offset
-        ) page on true
-        order by page.id
-        """,
-    )
-
-
 class ContactRepository(Repository):
     """The contacts of a workspace."""
-
-    async def list(
-        self,
-        page: PageRequest,
-        *,
-        audience: str | None = None,
-        search: str | None = None,
-        email: str | None = None,
-        external_id: str | None = None,
-        include_total: bool = False,
-    ) -> Page[Contact]:
-        """A page of the audience's members by id; of all contacts for the audience `*`, or where none is in force."""
-        slug = None if audience == "*" else audience or self._principal.audience
-        identity = fingerprint("contacts", slug, search, email, external_id)
-        after_id: UUID | None = None
-        if page.cursor is not None:
-            [after_id] = decode_cursor(page.cursor, identity, id_part)
-        filters = {
-            "search": None if search is None else fold(search),
-            "email_key": None if email is None else fold(email),
-            "external_id": external_id,
-        }
-        given = {name: value for name, value in filters.items() if value is not None}
-        rows = await self._database.fetch(
-            _list(tuple(given), in_audience=slug is not None, has_cursor=after_id is not None),
-            **self._caller,
-            **given,
-            audience=slug,
-            include_total=include_total,
-            limit=page.limit + 1,
-            offset=page.offset,
-            after_id=after_id,
-        )
-        if slug is not None and rows[0]["audience_id"] is None:
-            raise unknown_audience(slug)
-        return page_of(
-            [contact_from_row(row) for row in rows if row["id"] is not None],
-            page,
-            total=rows[0]["total"],
-            list_fingerprint=identity,
-            key=lambda contact: [str(contact.id)],
-        )
 
     async def get(self, contact_id: UUID) -> Contact:
         """One contact of the workspace, whichever audiences it is in."""

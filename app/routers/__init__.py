@@ -1,7 +1,7 @@
 """The native front end: Polytag's own API."""
 
 from app.frontend import FrontEnd
-from app.routers import audiences, contact_tags, contacts, health, me, tag_contacts, tags
+from app.routers import audiences, contact_search, contact_tags, contacts, events, health, me, tag_contacts, tags
 from app.routers.problems import read_token, render_error
 
 NATIVE = FrontEnd(
@@ -12,8 +12,10 @@ NATIVE = FrontEnd(
         tags.router,
         tag_contacts.router,
         contact_tags.router,
+        contact_search.router,
         contacts.router,
         audiences.router,
+        events.router,
         me.router,
         health.router,
     ),

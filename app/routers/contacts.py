@@ -1,23 +1,22 @@
-"""Contacts: make or update, list, change, delete, and which audiences they are in."""
+"""Contacts: make or update, change, delete, and which audiences they are in."""
 
 from typing import Annotated, cast
 from uuid import UUID
 
 from fastapi import Query, Request, Response
 
-from app.dependencies import Contacts, ContactUpserts, Memberships, PageDep, PrincipalDep, demand
+from app.dependencies import Contacts, ContactUpserts, Memberships, PrincipalDep, demand
 from app.errors import AppError, Duplicate
 from app.frontend import new_router, requires
 from app.repositories.contact_upserts import ContactConflict, NewContact, TagsMode, Upserted
 from app.repositories.contacts import ContactFields
-from app.routers.parameters import AnyAudienceParam, AudienceParam, link_next, locate
+from app.routers.parameters import AudienceParam, locate
 from app.routers.problems import code_of
-from app.schemas.base import Email, ExternalId, Text
+from app.schemas.base import Text
 from app.schemas.contacts import (
     ContactBatch,
     ContactBatchResult,
     ContactCreate,
-    ContactList,
     ContactOutcome,
     ContactRead,
     ContactUpdate,
@@ -26,8 +25,6 @@ from app.schemas.contacts import (
     MembershipRead,
     OutcomeError,
 )
-from app.schemas.pagination import Pagination
-from app.values import EMAIL_MAX_LENGTH
 
 router = new_router("contacts")
 
@@ -37,27 +34,6 @@ OnConflictParam = Annotated[
 TagsModeParam = Annotated[
     TagsMode, Query(description="Whether the tags given are added, or replace those of the audience in force.")
 ]
-
-
-@router.get("/contacts")
-@requires("contacts:read")
-async def list_contacts(
-    request: Request,
-    response: Response,
-    contacts: Contacts,
-    page: PageDep,
-    audience: AnyAudienceParam = None,
-    search: Annotated[Text | None, Query(max_length=EMAIL_MAX_LENGTH, description="Start of the email.")] = None,
-    email: Annotated[Email | None, Query(description="Only the contact with this email.")] = None,
-    external_id: Annotated[ExternalId | None, Query(description="Only the contact with this id of yours.")] = None,
-    include_total: Annotated[bool, Query(description="Count the whole list, which takes longer.")] = False,
-) -> ContactList:
-    """The members of an audience, by id. Where no audience is in force, or `*`, all contacts of the workspace."""
-    found = await contacts.list(
-        page, audience=audience, search=search, email=email, external_id=external_id, include_total=include_total
-    )
-    link_next(request, response, found)
-    return ContactList(data=[ContactRead.model_validate(one) for one in found.items], pagination=Pagination.of(found))
 
 
 @router.post("/contacts", status_code=201)

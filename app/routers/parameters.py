@@ -51,13 +51,17 @@ async def _slug(slug: str) -> str:
 SlugDep = Annotated[str, Depends(_slug)]
 
 
+# Parameters that may be repeated.
+_LISTS = frozenset({"ids", "tags_all", "tags_any", "tags_none"})
+
+
 def link_next(request: Request, response: Response, page: Page[object]) -> None:
     """`Link: <…>; rel="next"` (RFC 8288), to the same list with the next cursor, where there is a next page."""
     if page.next_cursor is None:
         return
-    # Of a parameter that is repeated the last one counts; only `ids` is a list.
-    kept = [(key, value) for key, value in request.query_params.items() if key not in {"cursor", "offset", "ids"}]
-    kept += [("ids", value) for value in request.query_params.getlist("ids")]
+    # Of a parameter that is repeated the last one counts, unless it is a list.
+    kept = [(key, value) for key, value in request.query_params.items() if key not in {"cursor", "offset", *_LISTS}]
+    kept += [(key, value) for key, value in request.query_params.multi_items() if key in _LISTS]
     query = "&".join(f"{quote(key)}={quote(value, safe='')}" for key, value in [*kept, ("cursor", page.next_cursor)])
     response.headers["Link"] = f'<{quote(request.scope["path"])}?{query}>; rel="next"'
 

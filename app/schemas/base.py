@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import (
@@ -37,6 +38,13 @@ JSON_OBJECT_MAX_DEPTH = 32
 # A pattern, so that it is checked without a call into Python, and stands in the OpenAPI documents.
 WITHOUT_NUL = r"^[^\x00]*$"
 SLUG_PATTERN = r"^(?!.*--)[a-z0-9]([a-z0-9_-]*[a-z0-9])?$"
+
+
+class UnionBranch(StrEnum):
+    """The names of a union's branches, which pydantic puts into the places of errors, and callers must not see."""
+
+    SLUG = "<slug>"
+    FILTER = "<filter>"
 
 
 class Input(BaseModel):

@@ -7,7 +7,6 @@ from pydantic import MISSING, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.schemas.base import Email, ExternalId, Input, JsonObject, Output, PersonName, Slug, TagName, Text, Timestamp
-from app.schemas.pagination import Pagination
 from app.values import ATTRIBUTES_MAX_BYTES
 
 BATCH_MAX = 1_000
@@ -63,13 +62,6 @@ class ContactRead(Output):
     attributes: dict[str, Any]
     created_at: Timestamp
     updated_at: Timestamp
-
-
-class ContactList(Output):
-    """A page of contacts."""
-
-    data: list[ContactRead]
-    pagination: Pagination
 
 
 class ContactBatch(Input):

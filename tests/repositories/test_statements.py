@@ -35,7 +35,7 @@ def statements_of(module: Any) -> Iterator[Statement]:
             assert hints.pop("return") is Statement, f"{module.__name__}.{name} builds something else"
             parameters = inspect.signature(value).parameters
             choices = [
-                [(name, choice) for choice in choices_of(hint, value.__module__)] for name, hint in hints.items()
+                [(name, choice) for choice in choices_of(hint, value.__module__, name)] for name, hint in hints.items()
             ]
             for chosen in itertools.product(*choices):
                 by_name = dict(chosen)
@@ -45,19 +45,20 @@ def statements_of(module: Any) -> Iterator[Statement]:
                 yield value(*positional, **by_name)
 
 
-# What a builder that takes a tuple of filters knows: each filter adds a clause of its own to the statement.
-FILTERS = {
-    "app.repositories.contacts": ("search", "email_key", "external_id"),
-    "app.repositories.tag_contacts": ("assigned_after", "assigned_before"),
-    "app.repositories.tags": ("search", "tag_ids", "slug"),
+# What a builder that takes a tuple knows: each part adds a clause of its own to the statement.
+PARTS = {
+    ("app.repositories.contact_search", "filters"): ("search", "email_key", "external_id"),
+    ("app.repositories.contact_search", "conditions"): ("tagged.ids @> cast(:tags_0 as uuid[])",),
+    ("app.repositories.tag_contacts", "filters"): ("assigned_after", "assigned_before"),
+    ("app.repositories.tags", "filters"): ("search", "tag_ids", "slug"),
 }
 
 
-def choices_of(hint: Any, module: str) -> Sequence[Any]:
+def choices_of(hint: Any, module: str, name: str) -> Sequence[Any]:
     if hint is bool:
         return (False, True)
     if hint == tuple[str, ...]:
-        return [(), FILTERS[module]]
+        return [(), PARTS[module, name]]
     assert get_origin(hint) is Literal, f"{hint} has no end of choices"
     return get_args(hint)
 
@@ -74,9 +75,11 @@ def test_statements_are_found() -> None:
     modules = {module for module, _ in STATEMENTS}
     assert modules >= {
         "audiences",
+        "contact_search",
         "contact_tags",
         "contact_upserts",
         "contacts",
+        "events",
         "memberships",
         "tag_contacts",
         "tags",
@@ -143,6 +146,8 @@ TAGGED: Json = {"tags": ["VIP", "beta"]}
 
 ONE = 1
 LOCKED_FIRST = 2
+TAGS_FIRST = 2
+WITH_TAGS = 2
 COUNTED: list[tuple[str, str, Json | None, int]] = [
     ("GET", "/tags", None, ONE),
     ("GET", "/tags?search=v&sort=-contact_count&limit=1", None, ONE),
@@ -169,6 +174,10 @@ COUNTED: list[tuple[str, str, Json | None, int]] = [
     ("PATCH", "/contacts/{contact}/tags", {"add": ["VIP"]}, ONE),
     ("GET", "/contacts", None, ONE),
     ("GET", "/contacts?include_total=true&search=c", None, ONE),
+    ("GET", "/contacts?expand=tags", None, WITH_TAGS),
+    ("GET", "/contacts?tags_all=vip&tags_none=beta", None, TAGS_FIRST),
+    ("POST", "/contacts/search", {"filter": {"any": ["vip", "beta"]}}, TAGS_FIRST),
+    ("POST", "/contacts/search", {"filter": {"none": ["vip"]}, "count_only": True}, TAGS_FIRST),
     ("GET", "/contacts/{contact}", None, ONE),
     ("GET", "/contacts/{contact}/audiences", None, ONE),
     ("GET", "/audiences", None, ONE),
@@ -187,7 +196,7 @@ async def test_statements_of_a_call(api: Api, method: str, path: str, body: Json
     def fill(value: Any) -> Any:
         if value == "{contacts}":
             return contacts
-        return [one.format(**names) for one in value]
+        return [one.format(**names) for one in value] if isinstance(value, list) else value
 
     sent = body and {field: fill(value) for field, value in body.items()}
     for _ in range(2):

@@ -116,6 +116,9 @@ CALLS = [
     *(Call("GET", f"/contacts?audience={audience}&email={{email}}") for audience in ("newsletter", "*")),
     *(Call("GET", f"/contacts?audience={audience}&external_id={{external_id}}") for audience in ("newsletter", "*")),
     *(Call("GET", f"/contacts?audience={audience}&search={{email}}") for audience in ("newsletter", "*")),
+    *(Call("GET", f"/contacts?tags_{key}=own&tags_{key}={{slug}}") for key in ("all", "any", "none")),
+    Call("POST", "/contacts/search", {"filter": {"any": ["own", {"none": ["{slug}"]}]}}),
+    Call("POST", "/contacts/search", {"filter": {"all": ["{slug}"]}, "count_only": True}),
     # An audience.
     Call("GET", "/audiences/{audience}"),
     Call("PATCH", "/audiences/{audience}", {"name": "Stolen", "is_default": True}),
@@ -126,6 +129,9 @@ CALLS = [
     Call("POST", "/tags?audience={audience}", {"name": "New"}),
     Call("POST", "/tags/batch?audience={audience}", {"tags": [{"name": "New"}]}),
     Call("GET", "/contacts?audience={audience}"),
+    Call("GET", "/contacts?audience={audience}&expand=tags"),
+    Call("GET", "/contacts?audience={audience}&tags_all=own"),
+    Call("POST", "/contacts/search?audience={audience}", {"filter": {"none": ["own"]}}),
     Call("GET", "/contacts/OWN_CONTACT/tags?audience={audience}"),
     Call("POST", "/contacts/OWN_CONTACT/tags?audience={audience}", {"tags": ["New"]}),
     Call("PUT", "/contacts/OWN_CONTACT/tags?audience={audience}", {"tags": ["New"]}),
@@ -216,6 +222,7 @@ def test_every_call_that_names_something_is_in_the_table() -> None:
     assert all_routes() - named == {
         ("GET", "/audiences"),
         ("POST", "/audiences"),
+        ("GET", "/events"),
         ("GET", "/me"),
         ("GET", "/healthz"),
         ("GET", "/readyz"),
@@ -239,7 +246,7 @@ async def test_the_same_keys_and_names_in_two_workspaces(api: Api, other_api: Ap
 async def test_lists_show_ones_own_alone(api: Api, other_api: Api) -> None:
     await make_secrets(other_api)
     await make_own(api)
-    for path in ("/tags", "/contacts", "/contacts?audience=*&include_total=true", "/audiences", "/me"):
+    for path in ("/tags", "/contacts", "/contacts?audience=*&include_total=true", "/audiences", "/events", "/me"):
         text = json.dumps(answered(await api.get(path)))
         assert "ecret" not in text
         assert other_api.workspace.principal.workspace not in text

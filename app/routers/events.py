@@ -1,0 +1,36 @@
+"""The feed: every change of the workspace, in order."""
+
+from typing import Annotated
+
+from fastapi import Query
+
+from app.dependencies import Events
+from app.frontend import new_router, requires
+from app.pagination import LIMIT_DEFAULT, LIMIT_MAX
+from app.repositories.events import EVENT_TYPES, EventType
+from app.schemas.events import POSITION_MAX, EventList, EventRead, FeedPosition
+
+router = new_router("events")
+
+
+@router.get("/events")
+@requires("events:read")
+async def list_events(
+    events: Events,
+    after: Annotated[
+        int, Query(ge=0, le=POSITION_MAX, description="The `next_cursor` of the answer before; 0 for the beginning.")
+    ] = 0,
+    types: Annotated[
+        list[EventType] | None, Query(max_length=len(EVENT_TYPES), description="Only of these types; repeat it.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="The most events that are wanted.")] = LIMIT_DEFAULT,
+) -> EventList:
+    """The changes behind a cursor. Each has one position, none is skipped, and no answer ever changes.
+
+    With `types` an answer can be empty and still have more behind it: go on with its `next_cursor`.
+    """
+    found = await events.list(after=after, limit=limit, types=types or ())
+    return EventList(
+        data=[EventRead.model_validate(one) for one in found.events],
+        pagination=FeedPosition(limit=limit, has_more=found.has_more, next_cursor=found.next_position),
+    )

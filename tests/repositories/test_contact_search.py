@@ -1,0 +1,193 @@
+"""Filters by tags against what a loop over all contacts finds, on random data."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.database import Database, statement_log
+from app.pagination import PageRequest
+from app.repositories import contact_search
+from app.repositories.audiences import AudienceRepository
+from app.repositories.contact_search import ContactSearchRepository, NamedTag, TagFilter
+from app.repositories.contact_upserts import ContactUpsertRepository, NewContact
+from app.repositories.tag_contacts import ContactRefs, TagContactRepository
+from app.repositories.tags import TagRepository
+from tests.conftest import Workspace, make_workspace
+
+SLUGS = ("a", "b", "c", "d", "e")
+PEOPLE = 12
+
+named = st.builds(lambda slug: NamedTag(slug, ()), st.sampled_from(SLUGS))
+
+
+def filters_of(items: st.SearchStrategy[NamedTag | TagFilter]) -> st.SearchStrategy[TagFilter]:
+    """Filters with lists of these; one at least is given."""
+    some = st.lists(items, max_size=3)
+    return st.builds(TagFilter, all=some, any=some, none=some).filter(lambda one: bool(one.all or one.any or one.none))
+
+
+flat = filters_of(named)
+filters = filters_of(named | filters_of(named | flat))
+# The slugs that each contact carries.
+carried = st.lists(st.frozensets(st.sampled_from(SLUGS)), min_size=PEOPLE, max_size=PEOPLE)
+
+
+def is_meant(tags: TagFilter, slugs: frozenset[str]) -> bool:
+    """What a filter means, by its definition."""
+
+    def is_met(item: NamedTag | TagFilter) -> bool:
+        return item.slug in slugs if isinstance(item, NamedTag) else is_meant(item, slugs)
+
+    return (
+        all(is_met(item) for item in tags.all)
+        and (not tags.any or any(is_met(item) for item in tags.any))
+        and not any(is_met(item) for item in tags.none)
+    )
+
+
+@dataclass(frozen=True)
+class People:
+    """Members of an audience, in the order of their ids, and its tags; both have namesakes elsewhere."""
+
+    workspace: Workspace
+    contacts: Sequence[UUID]
+    emails: Mapping[UUID, str]
+    tags: Mapping[str, UUID]
+
+    async def carry(self, slugs_of: Sequence[frozenset[str]]) -> None:
+        """Let each contact carry these tags and no others."""
+        assignments = self.workspace.repository(TagContactRepository)
+        for slug, tag_id in self.tags.items():
+            carriers = [one for one, slugs in zip(self.contacts, slugs_of, strict=True) if slug in slugs]
+            await assignments.replace(tag_id, ContactRefs("contact_ids", carriers))
+
+
+async def make_people(database: Database) -> People:
+    workspace = await make_workspace(database)
+    await workspace.repository(AudienceRepository).create("other", "Other")
+    tags = workspace.repository(TagRepository)
+    made = await tags.create_many([{"name": slug} for slug in SLUGS])
+    upserts = workspace.repository(ContactUpsertRepository)
+    # Half of them are members of the other audience too, and carry all of its tags, of the same names.
+    new = [
+        NewContact({"email": f"{'xy'[n % 2]}{9 - n % 5}{n}@example.com"}, ["newsletter"], ["a"]) for n in range(PEOPLE)
+    ]
+    contacts = [one.contact for one in await upserts.upsert(new) if one.contact]
+    both = [NewContact({"email": one.email}, ["other"], list(SLUGS)) for one in contacts[::2]]
+    outsiders = [NewContact({"email": f"x{n}@example.org"}, ["other"], list(SLUGS)) for n in range(3)]
+    await upserts.upsert([*both, *outsiders], audience="other")
+    return People(
+        workspace,
+        sorted(one.id for one in contacts),
+        {one.id: one.email for one in contacts},
+        {found.tag.slug: found.tag.id for found in made},
+    )
+
+
+@given(
+    st.data(), carried, st.lists(filters, min_size=1, max_size=6), st.integers(1, 4), st.sampled_from([None, "x", "y9"])
+)
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+async def test_a_filter_finds_whom_a_loop_finds(
+    database: Database,
+    data: st.DataObject,
+    slugs_of: Sequence[frozenset[str]],
+    wanted: Sequence[TagFilter],
+    limit: int,
+    search: str | None,
+) -> None:
+    global _people  # noqa: PLW0603 - made once for all examples
+    people = _people = _people or await make_people(database)
+    await people.carry(slugs_of)
+    repository = people.workspace.repository(ContactSearchRepository)
+    for tags in wanted:
+        meant = [one for one, slugs in zip(people.contacts, slugs_of, strict=True) if is_meant(tags, slugs)]
+        assert await repository.count(tags) == len(meant)
+        if search is not None:
+            meant = sorted(
+                (one for one in meant if people.emails[one].startswith(search)), key=lambda one: people.emails[one]
+            )
+        found: list[UUID] = []
+        page = await repository.list(PageRequest(limit), tags=tags, search=search, include_total=True)
+        while True:
+            assert page.total == len(meant)
+            found += [one.id for one in page.items]
+            if page.next_cursor is None:
+                break
+            assert len(page.items) == limit
+            request = PageRequest(limit, cursor=page.next_cursor)
+            page = await repository.list(request, tags=tags, search=search, include_total=True)
+        assert found == meant
+        offset = data.draw(st.integers(0, PEOPLE + 1))
+        by_offset = await repository.list(PageRequest(limit, offset), tags=tags, search=search)
+        assert [one.id for one in by_offset.items] == meant[offset : offset + limit]
+        one, slugs = data.draw(st.sampled_from(list(zip(people.contacts, slugs_of, strict=True))))
+        by_email = await repository.list(PageRequest(), tags=tags, email=people.emails[one].upper())
+        assert [found.id for found in by_email.items] == ([one] if is_meant(tags, slugs) else [])
+
+
+_people: People | None = None
+
+
+def counted(counts: Mapping[str, int]) -> Mapping[str, contact_search._CountedTag]:
+    return {slug: contact_search._CountedTag(uuid4(), counts.get(slug, 0)) for slug in SLUGS}
+
+
+EVERY_SET = [frozenset(slugs) for size in range(len(SLUGS) + 1) for slugs in itertools.combinations(SLUGS, size)]
+
+
+@given(filters)
+@settings(deadline=None)
+def test_whoever_is_meant_carries_a_tag_of_the_cover(tags: TagFilter) -> None:
+    """Otherwise a list that is read from those tags would miss somebody."""
+    found = counted({slug: n for n, slug in enumerate(SLUGS)})
+    slug_of = {tag: slug for slug, tag in found.items()}
+    cover = contact_search._cover(tags, found)
+    for slugs in EVERY_SET:
+        if cover is not None and is_meant(tags, slugs):
+            assert slugs & {slug_of[tag] for tag in cover}
+    assert contact_search._is_met_without_tags(tags) is is_meant(tags, frozenset())
+    if cover is not None and contact_search._is_a_single_list(tags):
+        assert all(is_meant(tags, frozenset({slug_of[tag]})) for tag in cover)
+
+
+def names(*slugs: str) -> Sequence[NamedTag]:
+    return [NamedTag(slug, ()) for slug in slugs]
+
+
+def test_the_cover_has_the_fewest_contacts() -> None:
+    found = counted({"a": 100, "b": 7, "c": 50, "d": 3, "e": 2})
+
+    def cover(tags: TagFilter) -> set[str] | None:
+        chosen = contact_search._cover(tags, found)
+        return None if chosen is None else {slug for slug, tag in found.items() if tag in chosen}
+
+    assert cover(TagFilter(all=names("a", "b", "c"))) == {"b"}
+    assert cover(TagFilter(any=names("a", "b"))) == {"a", "b"}
+    assert cover(TagFilter(all=names("b"), any=names("d", "e"))) == {"d", "e"}
+    assert cover(TagFilter(all=names("b"), any=names("c", "e"))) == {"b"}
+    assert cover(TagFilter(all=[*names("a"), TagFilter(any=names("d", "e"))], none=names("e"))) == {"d", "e"}
+    assert cover(TagFilter(any=[*names("b"), TagFilter(all=names("a", "d"))])) == {"b", "d"}
+    assert cover(TagFilter(none=names("a"))) is None
+    assert cover(TagFilter(any=[*names("b"), TagFilter(none=names("a"))])) is None
+
+
+async def test_the_statements_of_a_search(workspace: Workspace) -> None:
+    """Two, whatever is asked: one finds the tags and their counts, one the contacts."""
+    await workspace.repository(TagRepository).create_many([{"name": slug} for slug in SLUGS])
+    repository = workspace.repository(ContactSearchRepository)
+    ran: list[str] = []
+    token = statement_log.set(ran)
+    try:
+        await repository.list(PageRequest(), tags=TagFilter(all=names("a", "b"), none=names("c")), include_total=True)
+        await repository.list(PageRequest(), tags=TagFilter(none=names("a")))
+        await repository.list(PageRequest(), tags=TagFilter(any=names("a")), search="x")
+        await repository.list(PageRequest(), tags=TagFilter(any=names("a")), email="x@example.com")
+    finally:
+        statement_log.reset(token)
+    assert ran[::2] == ["contact_search.find_tags"] * 4
+    assert ran[1::2] == [f"contact_search.list.{source}" for source in ("tags", "members", "tags", "contacts")]
