@@ -1,5 +1,8 @@
 """What must hold of the tables whatever has happened."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from app.database import Database, Statement
 
 # Each selects what should not be there.
@@ -68,13 +71,18 @@ async def assert_sound(database: Database, workspace_id: object) -> None:
 
 
 async def replay(database: Database, workspace_id: object) -> set[tuple[str, str]]:
-    """The assignments that the events tell of. Each must change something, since what changes nothing writes none."""
+    """The assignments that the events tell of, in the order of their effects."""
+    return replayed(dict(row) for row in await database.fetch(_EVENTS, workspace_id=workspace_id))
+
+
+def replayed(events: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
+    """The assignments after these events. Each must change something, since what changes nothing writes none."""
     state: set[tuple[str, str]] = set()
     audience_of: dict[str, str] = {}
-    for row in await database.fetch(_EVENTS, workspace_id=workspace_id):
-        tag, contact, audience = str(row["tag_id"]), str(row["contact_id"]), str(row["audience_id"])
-        payload = row["payload"]
-        match row["type"]:
+    for event in events:
+        tag, contact, audience = str(event["tag_id"]), str(event["contact_id"]), str(event["audience_id"])
+        payload = event["payload"]
+        match event["type"]:
             case "tag.created":
                 audience_of[tag] = audience
             case "tag.contacts_changed":
