@@ -296,21 +296,27 @@ def _list(filters: tuple[str, ...], *, has_cursor: bool) -> Statement:
     return Statement(
         "tag_contacts.list",
         f"""
-        select head.*, page.*
+        select head.*, page.assigned_at, shown.*
         from (
             select t.id as tag_id, {total} as total
             from tags t
             where t.workspace_id = :workspace_id and t.id = :tag_id
         ) head
         left join lateral (
-            select {CONTACT_COLUMNS}, ct.assigned_at
+            select ct.contact_id, ct.assigned_at
             from contact_tags ct
-            join contacts c on c.workspace_id = ct.workspace_id and c.id = ct.contact_id
             where {where} {"and ct.contact_id > cast(:after_id as uuid)" if has_cursor else ""}
             order by ct.contact_id
             limit :limit offset :offset
         ) page on true
-        order by page.id
+        left join lateral (
+            select {CONTACT_COLUMNS}
+            from contacts c
+            where c.workspace_id = :workspace_id and c.id = page.contact_id
+            -- Each contact of the page is looked up by itself: as a join, all contacts before the page would be read.
+            offset 0
+        ) shown on true
+        order by page.contact_id
         """,
     )
 
