@@ -1,7 +1,7 @@
 """The native front end: Polytag's own API."""
 
 from app.frontend import FrontEnd
-from app.routers import audiences, contact_tags, contacts, health, me, tag_contacts, tags
+from app.routers import audiences, contact_tags, contacts, health, keys, me, tag_contacts, tags
 from app.routers.problems import read_token, render_error
 
 NATIVE = FrontEnd(
@@ -14,6 +14,7 @@ NATIVE = FrontEnd(
         contact_tags.router,
         contacts.router,
         audiences.router,
+        keys.router,
         me.router,
         health.router,
     ),
