@@ -46,11 +46,9 @@ class WorkspaceKey:
 
 
 @dataclass(frozen=True, slots=True)
-class RevokedKey:
+class RevokedKey(WorkspaceKey):
     """A key that is revoked now, and whether it was before."""
 
-    workspace: str
-    key: Key
     was_revoked: bool
 
 
@@ -201,7 +199,7 @@ class SystemRepository:
                 secret_hash=hash_key(key),
                 client=client,
                 audience=audience,
-                scopes=sorted(set(scopes)),
+                scopes=sorted(scopes),
                 prefix=shown_prefix(key),
                 expires_at=None,
             )
