@@ -20,8 +20,7 @@ from app import logs, server
 from app.config import Settings
 from app.embedded import EmbeddedError
 from app.errors import AppError
-from app.main import FRONT_ENDS
-from app.main import openapi as document_of
+from app.main import FRONT_ENDS, openapi_document
 from app.repositories.system import WorkspaceKey
 from app.values import SCOPES, slugify
 
@@ -162,7 +161,7 @@ def openapi(
         raise typer.BadParameter(
             f"there is no front end {front_end!r}; there is {', '.join(FRONT_ENDS)}.", param_hint="--front-end"
         )
-    _print_json(document_of(FRONT_ENDS[front_end]), indent=2)
+    _print_json(openapi_document(FRONT_ENDS[front_end]), indent=2)
 
 
 @key_commands.callback()

@@ -81,7 +81,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return service
 
 
-def openapi(front_end: FrontEnd) -> dict[str, Any]:
+def openapi_document(front_end: FrontEnd) -> dict[str, Any]:
     """The OpenAPI document of a front end, as the service has it at its `/openapi.json`. Nothing is started for it."""
     # No request is served, so no body is measured.
     return build(front_end, version=app.__version__, body_limits=BodyLimits(default=0, bulk=0)).openapi()
