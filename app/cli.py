@@ -1,8 +1,14 @@
-"""The command line: `polytag serve`, `provision`, `db upgrade`."""
+"""The command line: `polytag serve`, `provision`, `keys`, `openapi`, `db`.
+
+Each command prints for people, or with --json one JSON value, and nothing else on standard output. Its docstring ends
+with an example, on a line that fits a terminal of 80 columns.
+"""
 
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -14,18 +20,24 @@ from app import logs, server
 from app.config import Settings
 from app.embedded import EmbeddedError
 from app.errors import AppError
+from app.main import FRONT_ENDS, openapi_document
+from app.repositories.system import WorkspaceKey
 from app.values import SCOPES, slugify
 
 commands = typer.Typer(
     name="polytag",
-    help="The tags of contacts, exact and fast, behind one API. The options of serve are also environment variables.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # In its panels typer names the type of every option, that of a flag too, which takes no value: --json <bool>.
+    rich_markup_mode=None,
 )
-database_commands = typer.Typer(help="The database's schema.", no_args_is_help=True)
+key_commands = typer.Typer(no_args_is_help=True)
+commands.add_typer(key_commands, name="keys")
+database_commands = typer.Typer(no_args_is_help=True)
 commands.add_typer(database_commands, name="db")
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 DataDir = Annotated[
     Path | None, typer.Option(help="Data directory of the bundled PostgreSQL.", envvar="POLYTAG_DATA_DIR")
 ]
@@ -35,7 +47,6 @@ DatabaseUrl = Annotated[
         help="Your own PostgreSQL instead of the bundled one. Better set in the environment, where lists of processes "
         "do not show its password.",
         envvar="POLYTAG_DATABASE_URL",
-        show_envvar=True,
     ),
 ]
 
@@ -61,7 +72,12 @@ def _fail(message: str) -> None:
 def polytag(
     version: Annotated[bool, typer.Option("--version", help="Print the version, and nothing else.")] = False,
 ) -> None:
-    """The tags of contacts, exact and fast, behind one API. The options of serve are also environment variables."""
+    """The tags of contacts, exact and fast, behind one API.
+
+    Options can be set as environment variables, too; the help of each command names them.
+
+    Example: polytag serve
+    """
     if version:
         typer.echo(f"polytag {app.__version__}")
         raise typer.Exit
@@ -72,19 +88,22 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.", envvar="POLYTAG_HOST")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.", envvar="POLYTAG_PORT")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that serve.", envvar="POLYTAG_WORKERS")] = None,
+    as_json: AsJson = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Serve the API.
+    """Serve the API until told to stop.
 
     Without a database URL the bundled PostgreSQL is started in the data directory. The database is migrated first.
     The first start makes a workspace, and prints its API key once.
 
+    With --json it prints one object once it answers: key (the first one, or null), address, docs, database. If the
+    start fails, a key that was made is printed all the same, in an object that breaks off.
+
     Example: polytag serve --port 9000
     """
     settings = _settings(host=host, port=port, workers=workers, data_dir=data_dir, database_url=database_url)
-    logs.configure(settings.log_level, settings.log_format)
-    server.serve(settings)
+    server.serve(settings, as_json=as_json)
 
 
 @commands.command()
@@ -94,22 +113,23 @@ def provision(
     audience: Annotated[str, typer.Option(help="Slug of the audience in force where a call names none.")],
     scopes: Annotated[
         str | None,
-        typer.Option(help=f"What the key may do, with commas between: {','.join(SCOPES)}. All, if left out."),
+        typer.Option(help=f"What the key may do: {', '.join(SCOPES)}; with commas between. All, if left out."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")] = False,
+    as_json: AsJson = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Make a workspace, a client and an audience where they are missing, and one new API key.
+    """Make an API key, and what it is for.
 
-    Works beside a running server. The key is shown this once.
+    The workspace, the client and the audience are made where they are missing. The key is shown this once. Works
+    beside a running server.
 
-    Example: polytag provision --workspace acme --client web --audience newsletter --json
+    Example: polytag provision --workspace acme --client web --audience news
     """
     for option, slug in (("--workspace", workspace), ("--client", client), ("--audience", audience)):
         if not slug or slugify(slug) != slug:
             raise typer.BadParameter(f"{slug!r} must be a slug: a-z, 0-9 and single hyphens.", param_hint=option)
-    wanted = tuple(scope.strip() for scope in scopes.split(",")) if scopes is not None else SCOPES
+    wanted = tuple(dict.fromkeys(scope.strip() for scope in scopes.split(","))) if scopes is not None else SCOPES
     if unknown := [scope for scope in wanted if scope not in SCOPES]:
         raise typer.BadParameter(
             f"there is no scope {', '.join(map(repr, unknown))}; there are {', '.join(SCOPES)}.", param_hint="--scopes"
@@ -117,7 +137,7 @@ def provision(
     settings = _settings(data_dir=data_dir, database_url=database_url)
     made = server.provision(settings, workspace=workspace, client=client, audience=audience, scopes=wanted)
     if as_json:
-        typer.echo(json.dumps({**asdict(made), "key_id": str(made.key_id)}))
+        _print_json(asdict(made))
         return
     names = {"workspace": made.workspace, "client": made.client, "audience": made.audience}
     made_names = [f"{kind} {names[kind]}" for kind in made.created]
@@ -125,20 +145,152 @@ def provision(
     typer.echo(f"The key, shown this once:\n\n  export POLYTAG_KEY={made.key}\n")
 
 
-@database_commands.command("upgrade")
-def upgrade_database(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
-    """Bring the database to the schema of this version. Nothing happens where it is there already.
+@commands.command()
+def openapi(
+    front_end: Annotated[str, typer.Option(help=f"Which one: {', '.join(FRONT_ENDS)}.")] = "native",
+    as_json: AsJson = False,  # noqa: ARG001 - it is JSON in any case
+) -> None:
+    """Print the OpenAPI document of a front end.
 
-    Example: POLYTAG_DATABASE_URL=postgresql://polytag:…@db.example.com/polytag polytag db upgrade
+    It is what a running service has at /openapi.json, and needs neither a database nor settings. It is JSON with --json
+    and without.
+
+    Example: polytag openapi > openapi.json
     """
-    revision = server.upgrade(_settings(data_dir=data_dir, database_url=database_url))
-    typer.echo(f"The database is at revision {revision}.")
+    if front_end not in FRONT_ENDS:
+        raise typer.BadParameter(
+            f"there is no front end {front_end!r}; there is {', '.join(FRONT_ENDS)}.", param_hint="--front-end"
+        )
+    _print_json(openapi_document(FRONT_ENDS[front_end]), indent=2)
+
+
+@key_commands.callback()
+def keys() -> None:
+    """The API keys of all workspaces.
+
+    Example: polytag keys list
+    """
+
+
+@key_commands.command("list")
+def list_keys(
+    workspace: Annotated[str | None, typer.Option(help="Slug of a tenant. Keys of all tenants, if left out.")] = None,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """List API keys, dead ones too.
+
+    By workspace, the newest first, with times in UTC. The keys themselves are kept nowhere: a key is known by its id,
+    and by its first characters. Works beside a running server.
+
+    Example: polytag keys list --workspace acme
+    """
+    settings = _settings(data_dir=data_dir, database_url=database_url)
+    found = server.list_keys(settings, workspace)
+    if as_json:
+        _print_json([_fields(one) for one in found])
+    elif found:
+        typer.echo(_table(found))
+    else:
+        typer.echo(f"There is no API key in {server.describe_database(settings)}. `polytag provision` makes one.")
+
+
+@key_commands.command("revoke")
+def revoke_key(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `polytag keys list` shows it.")],
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """End an API key, for good.
+
+    Running services refuse it within 5 seconds. A key that is revoked already is no error.
+
+    Example: polytag keys revoke 0190a0a0-0000-7000-8000-000000000001
+    """
+    revoked = server.revoke_key(_settings(data_dir=data_dir, database_url=database_url), key_id)
+    if as_json:
+        _print_json({**_fields(revoked), "was_revoked": revoked.was_revoked})
+        return
+    key = f"The API key {revoked.key.prefix}… of client {revoked.key.client} in workspace {revoked.workspace}"
+    if revoked.was_revoked:
+        typer.echo(f"{key} was revoked already, at {_minute(revoked.key.revoked_at)} UTC.")
+    else:
+        typer.echo(f"{key} is revoked. Running services refuse it within 5 seconds.")
+
+
+@database_commands.callback()
+def database() -> None:
+    """The database's schema.
+
+    Example: polytag db upgrade
+    """
+
+
+@database_commands.command("upgrade")
+def upgrade_database(as_json: AsJson = False, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+    """Bring the database to this version's schema.
+
+    Nothing happens where it is there already. `polytag serve` does it by itself.
+
+    Example: POLYTAG_DATABASE_URL=postgresql://db/polytag polytag db upgrade
+    """
+    settings = _settings(data_dir=data_dir, database_url=database_url)
+    revision = server.upgrade(settings)
+    if as_json:
+        _print_json({"revision": revision, "database": server.describe_database(settings)})
+    else:
+        typer.echo(f"The database is at revision {revision}.")
+
+
+def _table(keys: Iterable[WorkspaceKey]) -> str:
+    now = datetime.now(UTC)
+    rows = [("id", "prefix", "workspace", "client", "audience", "created", "last used", "state", "scopes")]
+    for one in keys:
+        key = one.key
+        rows.append(
+            (
+                str(key.id),
+                key.prefix,
+                one.workspace,
+                key.client,
+                key.audience or "-",
+                _minute(key.created_at),
+                _minute(key.last_used_at),
+                key.state(now),
+                # Last, since it is as long as all the others.
+                ",".join(key.scopes),
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def _minute(time: datetime | None) -> str:
+    return "never" if time is None else f"{time:%Y-%m-%d %H:%M}"
+
+
+def _fields(one: WorkspaceKey) -> dict[str, object]:
+    return {"workspace": one.workspace, **asdict(one.key), "state": one.key.state(datetime.now(UTC))}
+
+
+def _print_json(value: object, *, indent: int | None = None) -> None:
+    typer.echo(json.dumps(value, indent=indent, default=_plain))
+
+
+def _plain(value: object) -> str:
+    # Times as they are over HTTP.
+    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
 
 
 def _settings(**options: object) -> Settings:
-    """The settings of the environment, and over them the options that were given."""
+    """The settings of the environment, and over them the options that were given. The log is set up by them."""
     try:
-        return Settings(**{name: value for name, value in options.items() if value is not None})  # type: ignore[arg-type]
+        settings = Settings(**{name: value for name, value in options.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         wrong = "; ".join(f"POLYTAG_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors())
         raise server.CannotRun(f"The settings cannot be taken. {wrong}.") from None
+    # Before anything is logged: standard output is for what the command prints.
+    logs.configure(settings.log_level, settings.log_format)
+    return settings

@@ -23,6 +23,7 @@ from app.repositories.contact_tags import ContactTagRepository
 from app.repositories.contact_upserts import ContactUpsertRepository
 from app.repositories.contacts import ContactRepository
 from app.repositories.events import EventRepository
+from app.repositories.keys import KeyRepository
 from app.repositories.memberships import MembershipRepository
 from app.repositories.system import FoundKey
 from app.repositories.tag_contacts import TagContactRepository
@@ -68,6 +69,7 @@ ContactSearch = Annotated[ContactSearchRepository, Depends(repository(ContactSea
 ContactTags = Annotated[ContactTagRepository, Depends(repository(ContactTagRepository))]
 ContactUpserts = Annotated[ContactUpsertRepository, Depends(repository(ContactUpsertRepository))]
 Events = Annotated[EventRepository, Depends(repository(EventRepository))]
+Keys = Annotated[KeyRepository, Depends(repository(KeyRepository))]
 Memberships = Annotated[MembershipRepository, Depends(repository(MembershipRepository))]
 TagContacts = Annotated[TagContactRepository, Depends(repository(TagContactRepository))]
 Tags = Annotated[TagRepository, Depends(repository(TagRepository))]
@@ -95,9 +97,9 @@ PageDep = Annotated[PageRequest, Depends(_page)]
 class Authenticator:
     """From a key to its principal, with one look-up per key in a few seconds.
 
-    What was found is believed for up to `found_for` seconds, so a revocation is seen within that time everywhere; that
-    nothing was found for `missed_for`, so a key that is made now works now. When keys were used is written off the
-    request's path, by `record`.
+    What was found is believed for up to `found_for` seconds, so a revocation is seen within that time everywhere, and
+    at once in the process that `forget`s the key; that nothing was found for `missed_for`, so a key that is made now
+    works now. When keys were used is written off the request's path, by `record`.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class Authenticator:
         self._cached_max = cached_max
         self._cache: dict[bytes, tuple[float, FoundKey | None]] = {}
         self._used: set[UUID] = set()
+        self._forgets = 0
 
     async def __call__(self, key: str) -> Principal:
         """The principal of a key. Raises Unauthenticated; why a key is not good is not told apart."""
@@ -132,6 +135,15 @@ class Authenticator:
             raise Unauthenticated("inactive_client")
         self._used.add(found.principal.key_id)
         return found.principal
+
+    def forget(self, key_id: UUID) -> None:
+        """Look the key up again when it comes next: it was revoked."""
+        self._forgets += 1
+        self._cache = {
+            secret_hash: (until, found)
+            for secret_hash, (until, found) in self._cache.items()
+            if found is None or found.principal.key_id != key_id
+        }
 
     async def record(self) -> None:
         """Write down which keys were used since the last time. What fails is kept for the next."""
@@ -155,8 +167,11 @@ class Authenticator:
 
     async def _look_up(self, secret_hash: bytes) -> FoundKey | None:
         # The time before the query counts: what is revoked while it runs must not be believed for longer.
-        now = time.monotonic()
+        now, forgets = time.monotonic(), self._forgets
         found = await self._find_key(secret_hash)
+        if forgets != self._forgets:
+            # A key was revoked meanwhile. It may be this one, found as it was before.
+            return found
         believed_for = self._missed_for
         if found is not None:
             believed_for = self._found_for
@@ -168,3 +183,11 @@ class Authenticator:
             del self._cache[next(iter(self._cache))]
         self._cache[secret_hash] = (now + believed_for, found)
         return found
+
+
+async def _authenticator(request: Request) -> Authenticator:
+    authenticator: Authenticator = request.state.authenticate
+    return authenticator
+
+
+AuthenticatorDep = Annotated[Authenticator, Depends(_authenticator)]

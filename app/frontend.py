@@ -191,6 +191,8 @@ def build(
     app = FastAPI(
         title=front_end.title,
         version=version,
+        # The framework knows of the mount during a request only.
+        servers=[{"url": front_end.mount}] if front_end.mount else None,
         lifespan=lifespan,
         redirect_slashes=False,
         redoc_url=None,

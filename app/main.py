@@ -21,6 +21,7 @@ from app.routers import NATIVE
 
 # Each is a line here and a folder in app/dialects.
 DIALECTS: tuple[FrontEnd, ...] = ()
+FRONT_ENDS = {front_end.slug: front_end for front_end in (NATIVE, *DIALECTS)}
 
 RECORD_USE_EVERY_SECONDS = 10
 _LAST_RECORD_WITHIN_SECONDS = 2
@@ -78,3 +79,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for dialect in DIALECTS:
         service.mount(dialect.mount, build(dialect, version=app.__version__, body_limits=body_limits))
     return service
+
+
+def openapi_document(front_end: FrontEnd) -> dict[str, Any]:
+    """The OpenAPI document of a front end, as the service has it at its `/openapi.json`. Nothing is started for it."""
+    # No request is served, so no body is measured.
+    return build(front_end, version=app.__version__, body_limits=BodyLimits(default=0, bulk=0)).openapi()

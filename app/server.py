@@ -14,10 +14,11 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import uvicorn
 from fastapi import FastAPI
@@ -27,10 +28,13 @@ import app
 from app import embedded, migrate
 from app.config import Settings, default_data_dir
 from app.database import Database, create_engine
-from app.errors import Unavailable
+from app.errors import NotFound, Unavailable
+from app.logs import mask_keys
 from app.main import create_app
-from app.repositories.system import Provisioned, SystemRepository
+from app.repositories.system import Provisioned, RevokedKey, SystemRepository, WorkspaceKey
 from app.values import SCOPES
+
+T = TypeVar("T")
 
 # Connections of the bundled server beyond the workers' own: for provisioning, doctor and a person with psql.
 SPARE_CONNECTIONS = 20
@@ -42,8 +46,11 @@ class CannotRun(Exception):
     """What keeps a command from being done, in words for the person who called it."""
 
 
-def serve(settings: Settings) -> None:
-    """Start what is needed, migrate, and serve until told to stop."""
+def serve(settings: Settings, *, as_json: bool = False) -> None:
+    """Start what is needed, migrate, and serve until told to stop.
+
+    As JSON, what is printed is one object, which is whole once the service answers.
+    """
     # Uvicorn ends the process by the signal that stopped it; this lets what is open be put away first. The first
     # process of a container would not end by it at all.
     signal.signal(signal.SIGTERM, _stop)
@@ -53,7 +60,7 @@ def serve(settings: Settings) -> None:
         first = asyncio.run(_provision_first(url))
         if first:
             # At once: what comes after may fail, and the next start will find a workspace whose key nobody knows.
-            print(f"The first API key, shown this once:\n\n  export POLYTAG_KEY={first.key}\n", flush=True)  # noqa: T201
+            print(_first_key(first, as_json=as_json), end="", flush=True)  # noqa: T201
         # Workers are processes of their own; the environment is what they are born with.
         os.environ["POLYTAG_DATABASE_URL"] = url
         for name, value in settings.model_dump(mode="json", exclude_none=True, exclude={"database_url"}).items():
@@ -61,7 +68,7 @@ def serve(settings: Settings) -> None:
         host, port = listener.getsockname()[:2]
         shown_host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
         address = f"http://{shown_host}:{port}"
-        threading.Thread(target=_greet, args=(address, settings, first), daemon=True).start()
+        threading.Thread(target=_greet, args=(address, settings, first, as_json), daemon=True).start()
         config = uvicorn.Config(
             "app.server:create_worker",
             factory=True,
@@ -97,18 +104,32 @@ def provision(
 ) -> Provisioned:
     """Make what is missing, and a key, in the database of these settings; beside a running server or without one."""
 
-    async def work(url: str) -> Provisioned:
-        database = Database(create_engine(url, pool_size=1))
-        try:
-            return await SystemRepository(database).provision(
-                workspace=workspace, client=client, audience=audience, scopes=scopes
-            )
-        finally:
-            await database.dispose()
+    return _ask(
+        settings,
+        lambda system: system.provision(workspace=workspace, client=client, audience=audience, scopes=scopes),
+    )
 
-    with _database(settings, beside_running=True) as url:
-        _migrate(url)
-        return asyncio.run(work(url))
+
+def list_keys(settings: Settings, workspace: str | None) -> Sequence[WorkspaceKey]:
+    """The keys of all workspaces in the database of these settings, or of the one named."""
+    keys = _ask(settings, lambda system: system.list_keys(workspace))
+    if workspace is not None and not keys:
+        # Each is made with a key, and keys stay.
+        raise CannotRun(f"There is no workspace {workspace}. `polytag keys list` shows the keys of all of them.")
+    return keys
+
+
+def revoke_key(settings: Settings, key_id: str) -> RevokedKey:
+    """End a key in the database of these settings, whosever it is."""
+    unknown = CannotRun(f"There is no API key with the id {mask_keys(key_id)}. `polytag keys list` shows the ids.")
+    try:
+        parsed = UUID(key_id)
+    except ValueError:
+        raise unknown from None
+    try:
+        return _ask(settings, lambda system: system.revoke_key(parsed))
+    except NotFound:
+        raise unknown from None
 
 
 def upgrade(settings: Settings) -> str:
@@ -116,6 +137,21 @@ def upgrade(settings: Settings) -> str:
     with _database(settings, beside_running=True) as url:
         _migrate(url)
     return migrate.newest_revision()
+
+
+def _ask(settings: Settings, verb: Callable[[SystemRepository], Awaitable[T]]) -> T:
+    """What a verb answers on the database of these settings, which is migrated first."""
+
+    async def work(url: str) -> T:
+        database = Database(create_engine(url, pool_size=1))
+        try:
+            return await verb(SystemRepository(database))
+        finally:
+            await database.dispose()
+
+    with _database(settings, beside_running=True) as url:
+        _migrate(url)
+        return asyncio.run(work(url))
 
 
 @contextmanager
@@ -215,10 +251,11 @@ def _end_with_parent() -> None:
         raise SystemExit("The supervisor ended before this worker had begun.")
 
 
-def _greet(address: str, settings: Settings, first: Provisioned | None) -> None:
+def _greet(address: str, settings: Settings, first: Provisioned | None, as_json: bool) -> None:
     """Print where the service is, once it answers, and lines to try it with."""
     if _wait_until_it_answers(address):
-        print(_greeting(address, settings, first), flush=True)  # noqa: T201
+        greeting = _json_greeting if as_json else _greeting
+        print(greeting(address, settings, first), flush=True)  # noqa: T201
 
 
 def _wait_until_it_answers(address: str) -> bool:
@@ -232,6 +269,19 @@ def _wait_until_it_answers(address: str) -> bool:
         except (urllib.error.URLError, OSError):
             time.sleep(0.05)
     return False
+
+
+def _first_key(first: Provisioned, *, as_json: bool) -> str:
+    if as_json:
+        # The beginning of the object that _json_greeting ends.
+        return f'{{"key": "{first.key}"'
+    return f"The first API key, shown this once:\n\n  export POLYTAG_KEY={first.key}\n\n"
+
+
+def _json_greeting(address: str, settings: Settings, first: Provisioned | None) -> str:
+    begun = "" if first else '{"key": null'
+    facts = {"address": address, "docs": f"{address}/docs", "database": describe_database(settings)}
+    return f"{begun}, {json.dumps(facts).removeprefix('{')}"
 
 
 def _greeting(address: str, settings: Settings, first: Provisioned | None) -> str:

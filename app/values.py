@@ -11,7 +11,7 @@ import string
 import unicodedata
 import zlib
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 import slugify as python_slugify
@@ -28,7 +28,8 @@ SECONDARY_ID_MAX = 1_000_000_000
 DEFAULT_COLOR = "#6366f1"
 COLOR_PATTERN = r"^#([0-9a-fA-F]{3}|[0-9a-fA-F]{6})$"
 
-SCOPES = ("tags:read", "tags:write", "contacts:read", "contacts:write", "events:read", "admin")
+Scope = Literal["tags:read", "tags:write", "contacts:read", "contacts:write", "events:read", "admin"]
+SCOPES: tuple[str, ...] = get_args(Scope)
 
 _BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _KEY_PREFIX = "ptag_"

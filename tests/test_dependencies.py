@@ -101,6 +101,46 @@ async def test_a_key_is_looked_up_once_in_five_seconds(keys: Keys, clock: Clock)
     assert keys.look_ups == 2
 
 
+async def test_a_forgotten_key_is_looked_up_at_once(keys: Keys, clock: Clock) -> None:
+    authenticate = Authenticator(keys.find, keys.record)
+    (key, principal), (other, _) = keys.add(), keys.add()
+    unknown = new_key()
+    for one in (key, other):
+        await authenticate(one)
+    assert await refused(authenticate, unknown) == "invalid"
+    del keys.known[hash_key(key)]
+    authenticate.forget(principal.key_id)
+    keys.look_ups = 0
+    assert await refused(authenticate, key) == "invalid"
+    assert keys.look_ups == 1
+    # The others are believed as before.
+    await authenticate(other)
+    assert await refused(authenticate, unknown) == "invalid"
+    assert keys.look_ups == 1
+    authenticate.forget(uuid4())
+
+
+async def test_what_was_found_before_a_key_was_forgotten_is_not_kept(keys: Keys, clock: Clock) -> None:
+    """A look-up under way may have seen the key alive, and come back after it was revoked."""
+    seen, revoked = asyncio.Event(), asyncio.Event()
+
+    async def find_slowly(secret_hash: bytes) -> FoundKey | None:
+        found = await keys.find(secret_hash)
+        seen.set()
+        await revoked.wait()
+        return found
+
+    authenticate = Authenticator(find_slowly, keys.record)
+    key, principal = keys.add()
+    under_way = asyncio.create_task(authenticate(key))
+    await seen.wait()
+    keys.known.clear()
+    authenticate.forget(principal.key_id)
+    revoked.set()
+    assert await under_way is principal
+    assert await refused(authenticate, key) == "invalid"
+
+
 async def test_an_unknown_key_is_looked_up_once_in_a_second(keys: Keys, clock: Clock) -> None:
     authenticate = Authenticator(keys.find, keys.record)
     key = new_key()

@@ -794,6 +794,14 @@ async def test_a_dialect_is_told_apart(client: httpx.AsyncClient) -> None:
     }
 
 
+async def test_a_document_names_the_mount_without_a_request(client: httpx.AsyncClient) -> None:
+    vendor = dialect()
+    document = build(vendor, version="1", body_limits=LIMITS).openapi()
+    assert document["servers"] == [{"url": "/vendor"}]
+    assert (await client.get("/vendor/openapi.json")).json() == document
+    assert "servers" not in (await client.get("/openapi.json")).json()
+
+
 async def test_every_method_in_allow_within_a_mount() -> None:
     native = FrontEnd("native", "Test", "", (native_router(),), read_token, render_error)
     inner = FrontEnd("inner", "Inner", "/inner", (native_router(),), read_token, render_error)

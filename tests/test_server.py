@@ -176,6 +176,22 @@ def test_provision_beside_a_running_server(data_dir: Path) -> None:
         assert me(service.address, second["key"]).status_code == me(service.address, first["key"]).status_code == 200
 
 
+def test_keys_beside_a_running_server(data_dir: Path) -> None:
+    words = ("provision", "--workspace", "acme", "--client", "web", "--audience", "newsletter", "--json")
+    own = {"POLYTAG_DATA_DIR": str(data_dir)}
+    with Service("--workers", "2", **own) as service:
+        made = json.loads(polytag(*words, **own).stdout)
+        # Both workers know it, and believe in it for some seconds.
+        assert all(me(service.address, made["key"]).status_code == 200 for _ in range(10))
+        listed = json.loads(polytag("keys", "list", "--json", **own).stdout)
+        assert [key["workspace"] for key in listed] == ["acme", "default"]
+        assert polytag("keys", "revoke", made["key_id"], **own).returncode == 0
+        assert eventually(
+            lambda: all(me(service.address, made["key"]).status_code == 401 for _ in range(10)), BOUND_SECONDS
+        )
+        assert me(service.address, service.key).status_code == 200
+
+
 def test_provision_without_a_server(data_dir: Path) -> None:
     words = ("--workspace", "acme", "--client", "ci", "--audience", "news", "--scopes", "tags:read", "--json")
     made = polytag("provision", *words, "--data-dir", str(data_dir))

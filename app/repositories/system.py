@@ -1,4 +1,4 @@
-"""The statements that belong to no workspace yet, or to all of them: keys by their hash, and provisioning.
+"""The statements that belong to no workspace yet, or to all of them: keys by their hash or their id, and provisioning.
 
 They stand together here, so that everywhere else a statement without a workspace is a mistake.
 """
@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from app.database import Connection, Database, Statement
+from app.errors import NotFound, Unavailable
 from app.repositories.audiences import CREATE as CREATE_AUDIENCE
 from app.repositories.base import Principal
+from app.repositories.keys import CREATE as CREATE_KEY
+from app.repositories.keys import CREATE_CLIENT, JOIN_CLIENT_AND_AUDIENCE, KEY_COLUMNS, Key, key_from_row
 from app.values import hash_key, new_id, new_key, shown_prefix
 
 
@@ -32,6 +35,21 @@ class Provisioned:
     audience: str
     scopes: Sequence[str]
     created: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceKey:
+    """A key, and the slug of the workspace that it belongs to."""
+
+    workspace: str
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class RevokedKey(WorkspaceKey):
+    """A key that is revoked now, and whether it was before."""
+
+    was_revoked: bool
 
 
 _FIND_KEY = Statement(
@@ -70,20 +88,8 @@ _MAKE_STREAM = Statement(
     "system.make_stream", "insert into event_streams (workspace_id) values (:workspace_id) on conflict do nothing"
 )
 
-_MAKE_CLIENT = Statement(
-    "system.make_client",
-    """
-    insert into clients (workspace_id, id, slug, name) values (:workspace_id, :id, :slug, :slug)
-    on conflict do nothing returning id
-    """,
-)
-
 _FIND_CLIENT = Statement(
     "system.find_client", "select id from clients where workspace_id = :workspace_id and slug = :slug"
-)
-
-_FIND_AUDIENCE = Statement(
-    "system.find_audience", "select id from audiences where workspace_id = :workspace_id and slug = :slug"
 )
 
 _HAS_DEFAULT = Statement(
@@ -91,11 +97,35 @@ _HAS_DEFAULT = Statement(
     "select exists (select from audiences where workspace_id = :workspace_id and is_default) as has",
 )
 
-_MAKE_KEY = Statement(
-    "system.make_key",
-    """
-    insert into api_keys (id, secret_hash, workspace_id, client_id, audience_id, scopes, prefix)
-    values (:id, :secret_hash, :workspace_id, :client_id, :audience_id, :scopes, :prefix)
+_LIST_KEYS = Statement(
+    "system.list_keys",
+    f"""
+    select {KEY_COLUMNS}, w.slug as workspace
+    from api_keys k
+    join workspaces w on w.id = k.workspace_id
+    {JOIN_CLIENT_AND_AUDIENCE}
+    where cast(:workspace as text) is null or w.slug = :workspace
+    order by w.slug, k.id desc
+    """,
+)
+
+_REVOKE_KEY = Statement(
+    "system.revoke_key",
+    f"""
+    with before as (
+        -- Locked, so that of two who revoke it at once only the first finds it alive.
+        select k.id, k.revoked_at from api_keys k where k.id = :id
+        for no key update
+    ), k as (
+        update api_keys set revoked_at = coalesce(before.revoked_at, now())
+        from before
+        where api_keys.id = before.id
+        returning api_keys.*, before.revoked_at is not null as was_revoked
+    )
+    select {KEY_COLUMNS}, w.slug as workspace, k.was_revoked
+    from k
+    join workspaces w on w.id = k.workspace_id
+    {JOIN_CLIENT_AND_AUDIENCE}
     """,
 )
 
@@ -144,7 +174,7 @@ class SystemRepository:
                 created.append("workspace")
             workspace_id = (await connection.fetch_one(_LOCK_WORKSPACE, slug=workspace))["id"]
             await connection.fetch(_MAKE_STREAM, workspace_id=workspace_id)
-            if await connection.fetch(_MAKE_CLIENT, workspace_id=workspace_id, id=new_id(), slug=client):
+            if await connection.fetch(CREATE_CLIENT, workspace_id=workspace_id, id=new_id(), slug=client):
                 created.append("client")
             client_id = (await connection.fetch_one(_FIND_CLIENT, workspace_id=workspace_id, slug=client))["id"]
             has_default = (await connection.fetch_one(_HAS_DEFAULT, workspace_id=workspace_id))["has"]
@@ -162,18 +192,32 @@ class SystemRepository:
             )
             if made:
                 created.append("audience")
-            found = await connection.fetch_one(_FIND_AUDIENCE, workspace_id=workspace_id, slug=audience)
-            key_id = new_id()
-            await connection.fetch(
-                _MAKE_KEY,
-                id=key_id,
-                secret_hash=hash_key(key),
+            row = await connection.fetch_one(
+                CREATE_KEY,
                 workspace_id=workspace_id,
-                client_id=client_id,
-                audience_id=found["id"],
-                scopes=list(scopes),
+                id=new_id(),
+                secret_hash=hash_key(key),
+                client=client,
+                audience=audience,
+                scopes=sorted(scopes),
                 prefix=shown_prefix(key),
+                expires_at=None,
             )
-            return Provisioned(key, key_id, workspace, client, audience, scopes, created)
+            if row["id"] is None:
+                raise Unavailable(f"The audience {audience} was deleted at the same time. Nothing was made: try again.")
+            return Provisioned(key, row["id"], workspace, client, audience, scopes, created)
 
         return await self._database.transaction(work)
+
+    async def list_keys(self, workspace: str | None = None) -> Sequence[WorkspaceKey]:
+        """The keys of all workspaces, or of the one with this slug, the newest first in each."""
+        rows = await self._database.fetch(_LIST_KEYS, workspace=workspace)
+        return [WorkspaceKey(row["workspace"], key_from_row(row)) for row in rows]
+
+    async def revoke_key(self, key_id: UUID) -> RevokedKey:
+        """End a key, whosever it is. One that is revoked already stays as it is."""
+        rows = await self._database.fetch(_REVOKE_KEY, id=key_id)
+        if not rows:
+            raise NotFound("key", key_id)
+        [row] = rows
+        return RevokedKey(row["workspace"], key_from_row(row), was_revoked=row["was_revoked"])

@@ -1,7 +1,7 @@
 """The native front end: Polytag's own API."""
 
 from app.frontend import FrontEnd
-from app.routers import audiences, contact_search, contact_tags, contacts, events, health, me, tag_contacts, tags
+from app.routers import audiences, contact_search, contact_tags, contacts, events, health, keys, me, tag_contacts, tags
 from app.routers.problems import read_token, render_error
 
 NATIVE = FrontEnd(
@@ -16,6 +16,7 @@ NATIVE = FrontEnd(
         contacts.router,
         audiences.router,
         events.router,
+        keys.router,
         me.router,
         health.router,
     ),

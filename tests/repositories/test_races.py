@@ -15,11 +15,14 @@ import asyncpg
 import pytest
 
 from app.database import Database, create_engine
-from app.errors import AppError, NotFound, Unavailable
+from app.errors import AppError, Conflict, InvalidInput, NotFound, Unavailable
 from app.pagination import PageRequest
+from app.repositories.audiences import AudienceRepository
 from app.repositories.contact_tags import ContactTagRepository, TagChange, TagRef
 from app.repositories.contact_upserts import ContactUpsertRepository, NewContact
+from app.repositories.keys import KeyRepository, NewKey
 from app.repositories.memberships import MembershipRepository
+from app.repositories.system import SystemRepository
 from app.repositories.tag_contacts import ContactRefs, TagContactRepository
 from app.repositories.tags import TagRepository
 from tests.conftest import MakeDatabase, Workspace, make_workspace
@@ -277,6 +280,87 @@ async def test_one_contact_joins_and_is_updated_at_once(arena: Arena) -> None:
             members.leave(contact, "newsletter"),
         )
         assert not any(isinstance(answer, AppError) for answer in answers)
+
+
+# Rows by which a unit of work is stopped halfway: each is locked by it after the audience.
+MEMBERS = "select from audience_members where workspace_id = $1 for update"
+CLIENTS = "select from clients where workspace_id = $1 for update"
+
+
+async def one_after_the_other(arena: Arena, stopped_by: str, *work: Awaitable[Any]) -> list[Any]:
+    """Begin each while the one before it waits, the first for whoever has these rows. Errors are answers."""
+    somebody, watcher = await asyncpg.connect(arena.url), await asyncpg.connect(arena.url)
+    holding = somebody.transaction()
+    await holding.start()
+    await somebody.execute(stopped_by, arena.principal.workspace_id)
+    under_way = []
+    for number, one in enumerate(work, start=1):
+        under_way.append(asyncio.ensure_future(one))
+        while await watcher.fetchval(WAITING) < number:
+            assert not under_way[-1].done(), "it should have waited"
+            await asyncio.sleep(0.01)
+    await holding.rollback()
+    await somebody.close()
+    await watcher.close()
+    return await asyncio.gather(*under_way, return_exceptions=True)
+
+
+async def test_a_key_for_an_audience_that_is_being_deleted(arena: Arena) -> None:
+    audiences, keys = arena.repository(AudienceRepository), arena.repository(KeyRepository)
+    await audiences.create("courses", "Courses")
+    [contact] = await arena.make_contacts(1)
+    await arena.repository(MembershipRepository).put(contact, "courses")
+    deleted, made = await one_after_the_other(
+        arena, MEMBERS, audiences.delete("courses"), keys.create({"scopes": ["admin"], "audience": "courses"})
+    )
+    assert deleted is None
+    assert isinstance(made, InvalidInput)
+    assert [(error.location, error.code) for error in made.errors] == [(("body", "audience"), "unknown_audience")]
+    assert len((await keys.list(_everything())).items) == 1
+
+
+async def test_deleting_an_audience_that_a_key_is_being_made_for(arena: Arena) -> None:
+    audiences, keys = arena.repository(AudienceRepository), arena.repository(KeyRepository)
+    await audiences.create("courses", "Courses")
+    made, deleted = await one_after_the_other(
+        arena, CLIENTS, keys.create({"scopes": ["admin"], "audience": "courses"}), audiences.delete("courses")
+    )
+    assert isinstance(made, NewKey)
+    assert isinstance(deleted, Conflict)
+    assert deleted.facts == {"keys": 1}
+    assert [key.audience for key in (await keys.list(_everything())).items] == ["courses", "newsletter"]
+
+
+async def test_provisioning_into_an_audience_that_is_being_deleted(arena: Arena) -> None:
+    """It was there when it was looked for, and goes before the key leans on it."""
+    await arena.repository(AudienceRepository).create("courses", "Courses")
+    system = SystemRepository(arena.database)
+    somebody, watcher = await asyncpg.connect(arena.url), await asyncpg.connect(arena.url)
+    deleting = somebody.transaction()
+    await deleting.start()
+    await somebody.execute("select from audiences where slug = 'courses' for update")
+    provisioning = asyncio.create_task(
+        system.provision(workspace=arena.principal.workspace, client="new", audience="courses", scopes=["admin"])
+    )
+    while not await watcher.fetchval(WAITING):
+        await asyncio.sleep(0.01)
+    await somebody.execute("delete from audiences where slug = 'courses'")
+    await deleting.commit()
+    with pytest.raises(Unavailable, match="deleted at the same time"):
+        await provisioning
+    assert await watcher.fetchval("select count(*) from clients") == 1
+    await somebody.close()
+    await watcher.close()
+
+
+async def test_a_key_revoked_by_many_at_once(arena: Arena) -> None:
+    keys, system = arena.repository(KeyRepository), SystemRepository(arena.database)
+    for _ in range(20):
+        made = (await keys.create({"scopes": ["admin"]})).key
+        answers = await all_of(keys.revoke(made.id), *(system.revoke_key(made.id) for _ in range(6)))
+        times = {answer.key.revoked_at for answer in answers if answer is not None}
+        assert len(times) == 1
+        assert sum(not answer.was_revoked for answer in answers if answer is not None) <= 1
 
 
 async def test_everything_at_once(arena: Arena) -> None:

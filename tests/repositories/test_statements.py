@@ -14,15 +14,11 @@ from app import repositories
 from app.database import Statement, statement_log
 from app.models import Base
 from tests.conftest import Api
-from tests.routers.calls import Json, answered, call, make_contacts, make_tag, make_tags
+from tests.routers.calls import Json, answered, call, make_contacts, make_key, make_tag, make_tags
 
 # Keys by their hash and provisioning: these belong to no workspace yet, or to all.
 WITHOUT_WORKSPACE = {"system"}
-TENANT_TABLES = sorted(
-    table.name
-    for table in Base.metadata.tables.values()
-    if "workspace_id" in table.columns and table.name != "api_keys"
-)
+TENANT_TABLES = sorted(table.name for table in Base.metadata.tables.values() if "workspace_id" in table.columns)
 
 
 def statements_of(module: Any) -> Iterator[Statement]:
@@ -80,6 +76,7 @@ def test_statements_are_found() -> None:
         "contact_upserts",
         "contacts",
         "events",
+        "keys",
         "memberships",
         "tag_contacts",
         "tags",
@@ -148,6 +145,7 @@ ONE = 1
 LOCKED_FIRST = 2
 TAGS_FIRST = 2
 WITH_TAGS = 2
+MADE_FIRST = 2
 COUNTED: list[tuple[str, str, Json | None, int]] = [
     ("GET", "/tags", None, ONE),
     ("GET", "/tags?search=v&sort=-contact_count&limit=1", None, ONE),
@@ -181,6 +179,11 @@ COUNTED: list[tuple[str, str, Json | None, int]] = [
     ("GET", "/contacts/{contact}", None, ONE),
     ("GET", "/contacts/{contact}/audiences", None, ONE),
     ("GET", "/audiences", None, ONE),
+    ("GET", "/keys", None, ONE),
+    ("GET", "/keys?include_total=true&limit=1", None, ONE),
+    ("POST", "/keys", {"scopes": ["tags:read"], "audience": "newsletter"}, ONE),
+    ("POST", "/keys?create_missing=true", {"scopes": ["tags:read"], "client": "new"}, MADE_FIRST),
+    ("DELETE", "/keys/{key}", None, ONE),
     ("GET", "/me", None, 0),
 ]
 
@@ -191,7 +194,7 @@ async def test_statements_of_a_call(api: Api, method: str, path: str, body: Json
     contacts = await make_contacts(api, 30)
     tag, _ = await make_tags(api, "VIP", "beta")
     await call(api, "PUT", f"/contacts/{contacts[0]}/tags", {"tags": ["VIP"]})
-    names = {"tag": tag["id"], "contact": contacts[0]}
+    names = {"tag": tag["id"], "contact": contacts[0], "key": (await make_key(api))["id"]}
 
     def fill(value: Any) -> Any:
         if value == "{contacts}":

@@ -13,15 +13,17 @@ from tests.conftest import Api, Workspace
 
 Json = dict[str, Any]
 
-# Whatever a workspace has, except what authentication itself notes of a key.
+# Whatever a workspace has, except when a key was last used, which authentication notes by itself.
 _STATE = Statement(
     "test.state",
     " union all ".join(
-        f"select '{table}' as source, cast(to_jsonb(t) as text) as line from {table} t "
+        f"select '{table}' as source, cast(to_jsonb(t) - 'last_used_at' as text) as line from {table} t "
         "where t.workspace_id = :workspace_id"
         for table in (
+            "api_keys",
             "audiences",
             "audience_members",
+            "clients",
             "contacts",
             "contact_tags",
             "events",
@@ -91,6 +93,13 @@ async def make_audience(api: Api, slug: str, *members: str) -> None:
     await call(api, "POST", "/audiences", {"name": slug.title(), "slug": slug}, status=201)
     for contact_id in members:
         await call(api, "PUT", f"/contacts/{contact_id}/audiences/{slug}", {}, status=201)
+
+
+async def make_key(api: Api, *, create_missing: bool = False, **fields: Any) -> Json:
+    """A new key, which may read tags unless told otherwise."""
+    body = {"scopes": ["tags:read"], **fields}
+    made: Json = await call(api, "POST", "/keys", body, status=201, create_missing=create_missing)
+    return made
 
 
 async def make_outsider(api: Api, email: str = "outsider@example.com", **fields: Any) -> str:

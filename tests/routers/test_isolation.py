@@ -14,6 +14,7 @@ from tests.routers.calls import (
     answered,
     call,
     make_audience,
+    make_key,
     make_tag,
     make_tags,
     routes_of,
@@ -25,8 +26,10 @@ from tests.routers.calls import (
 NEVER_THERE = {
     "tag": "0190a0a0-0000-7000-8000-00000000beef",
     "contact": "0190a0a0-0000-7000-8000-00000000cafe",
+    "key": "0190a0a0-0000-7000-8000-00000000f00d",
     "email": "random@example.com",
     "external_id": "random",
+    "client": "random-client",
     "audience": "random-club",
     "slug": "random-slug",
     "name": "Random Name",
@@ -34,6 +37,7 @@ NEVER_THERE = {
 KEPT_SECRET = {
     "email": "secret@example.com",
     "external_id": "secret",
+    "client": "secret-client",
     "audience": "secret-club",
     "slug": "secret-slug",
     "name": "Secret Name",
@@ -143,6 +147,15 @@ CALLS = [
     Call("POST", "/contacts", {"email": "new@example.com", "audiences": ["newsletter", "{audience}"]}),
     Call("POST", "/contacts?audience={audience}", {"email": "new@example.com", "tags": ["New"]}),
     Call("POST", "/contacts/batch", {"contacts": [{"email": "new@example.com", "audiences": ["{audience}"]}]}),
+    # A key, and who is to hold one.
+    Call("DELETE", "/keys/{key}"),
+    Call("POST", "/keys", {"scopes": ["admin"], "client": "{client}"}),
+    *over(
+        "POST",
+        "/keys",
+        *({"scopes": ["admin"], "audience": "{audience}", "client": one} for one in ("web", "{client}")),
+    ),
+    Call("POST", "/keys?create_missing=true", {"scopes": ["admin"], "audience": "{audience}", "client": "{client}"}),
 ]
 
 # They change what is the caller's own, and must do so in the same way whichever of the two is named.
@@ -163,7 +176,8 @@ async def make_secrets(api: Api) -> dict[str, str]:
     assert tag["slug"] == KEPT_SECRET["slug"]
     await call(api, "POST", f"/tags/{tag['id']}/contacts", {"contact_ids": [made["id"]]})
     await make_audience(api, KEPT_SECRET["audience"], made["id"])
-    return {**KEPT_SECRET, "tag": tag["id"], "contact": made["id"]}
+    key = await make_key(api, client=KEPT_SECRET["client"], create_missing=True)
+    return {**KEPT_SECRET, "tag": tag["id"], "contact": made["id"], "key": key["id"]}
 
 
 async def make_own(api: Api) -> dict[str, str]:
@@ -223,6 +237,7 @@ def test_every_call_that_names_something_is_in_the_table() -> None:
         ("GET", "/audiences"),
         ("POST", "/audiences"),
         ("GET", "/events"),
+        ("GET", "/keys"),
         ("GET", "/me"),
         ("GET", "/healthz"),
         ("GET", "/readyz"),
@@ -246,12 +261,21 @@ async def test_the_same_keys_and_names_in_two_workspaces(api: Api, other_api: Ap
 async def test_lists_show_ones_own_alone(api: Api, other_api: Api) -> None:
     await make_secrets(other_api)
     await make_own(api)
-    for path in ("/tags", "/contacts", "/contacts?audience=*&include_total=true", "/audiences", "/events", "/me"):
+    for path in (
+        "/tags",
+        "/contacts",
+        "/contacts?audience=*&include_total=true",
+        "/audiences",
+        "/events",
+        "/keys",
+        "/me",
+    ):
         text = json.dumps(answered(await api.get(path)))
         assert "ecret" not in text
         assert other_api.workspace.principal.workspace not in text
     assert (await call(api, "GET", "/tags"))["pagination"]["total"] == 1
     assert (await call(api, "GET", "/contacts?audience=*&include_total=true"))["pagination"]["total"] == 1
+    assert (await call(api, "GET", "/keys?include_total=true"))["pagination"]["total"] == 1
 
 
 async def test_a_cursor_of_another_workspace_shows_nothing_of_it(api: Api, other_api: Api) -> None:

@@ -57,6 +57,9 @@ CALLS: list[tuple[str, str, Json | None, tuple[str, ...]]] = [
     ("PATCH", "/audiences/newsletter", {"name": "x"}, ("admin",)),
     ("DELETE", "/audiences/other", None, ("admin",)),
     ("GET", "/events", None, ("events:read",)),
+    ("GET", "/keys", None, ("admin",)),
+    ("POST", "/keys", {"scopes": ["tags:read"]}, ("admin",)),
+    ("DELETE", "/keys/{key}", None, ("admin",)),
     ("GET", "/me", None, ()),
     ("GET", "/healthz", None, ()),
     ("GET", "/readyz", None, ()),
@@ -72,7 +75,7 @@ async def holder_of(
     [contact] = await workspace.make_contacts(1)
     tag = (await workspace.repository(TagRepository).create({"name": "VIP"})).tag
     async with client_of(app, workspace) as api:
-        yield api, {"contact": str(contact), "tag": str(tag.id)}
+        yield api, {"contact": str(contact), "tag": str(tag.id), "key": str(workspace.principal.key_id)}
 
 
 def filled(body: Json | None, names: dict[str, str]) -> Json | None:

@@ -1,0 +1,57 @@
+"""API keys: list, make, revoke."""
+
+from typing import Annotated, cast
+from uuid import UUID
+
+from fastapi import Query, Request, Response
+
+from app.dependencies import AuthenticatorDep, Keys, PageDep
+from app.frontend import new_router, requires
+from app.repositories.keys import KeyFields
+from app.routers.parameters import link_next
+from app.schemas.keys import KeyCreate, KeyCreated, KeyList, KeyRead
+from app.schemas.pagination import Pagination
+
+router = new_router("keys")
+
+
+@router.get("/keys")
+@requires("admin")
+async def list_keys(
+    request: Request,
+    response: Response,
+    keys: Keys,
+    page: PageDep,
+    include_total: Annotated[bool, Query(description="Count the whole list, which takes longer.")] = False,
+) -> KeyList:
+    """The API keys of the workspace, the newest first. Revoked and expired ones stay in the list."""
+    found = await keys.list(page, include_total=include_total)
+    link_next(request, response, found)
+    return KeyList(data=[KeyRead.model_validate(key) for key in found.items], pagination=Pagination.of(found))
+
+
+@router.post("/keys", status_code=201)
+@requires("admin")
+async def create_key(
+    response: Response,
+    keys: Keys,
+    body: KeyCreate,
+    create_missing: Annotated[
+        bool, Query(description="Whether a client that is not there is made. With false it is an error.")
+    ] = False,
+) -> KeyCreated:
+    """Make an API key. The answer is the one time that it is shown."""
+    made = await keys.create(cast("KeyFields", body.model_dump()), create_missing=create_missing)
+    response.headers["Cache-Control"] = "no-store"
+    return KeyCreated(key=made.secret, **KeyRead.model_validate(made.key).model_dump())
+
+
+@router.delete("/keys/{key_id}", status_code=204)
+@requires("admin")
+async def revoke_key(keys: Keys, authenticator: AuthenticatorDep, key_id: UUID) -> None:
+    """End an API key, for good; the calling one, too. 204 also when it was revoked before.
+
+    Every process of the service refuses it within 5 seconds.
+    """
+    await keys.revoke(key_id)
+    authenticator.forget(key_id)
