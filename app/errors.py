@@ -116,6 +116,33 @@ class FieldError:
     detail: str
 
 
+# Every code of a FieldError, and what is wrong with the value then.
+FIELD_CODES: dict[str, str] = {
+    "missing": "It is required.",
+    "unknown_field": "The object has no such field.",
+    "unknown_parameter": "The call has no such query parameter.",
+    "invalid_type": "It is of another JSON type than the field.",
+    "invalid_value": "It breaks the field's rule, or is none of its choices.",
+    "invalid_id": "It is not a UUID.",
+    "invalid_slug": "Nothing in it can be part of a slug.",
+    "invalid_characters": "It holds NUL, half a surrogate pair, a control character, or bytes that are not UTF-8.",
+    "too_long": "Text has too many characters, or a list too many items.",
+    "too_short": "Text has too few characters, or a list too few items.",
+    "out_of_range": "A number or a time is too small or too large.",
+    "too_many_fields": "An object has more members than any object here has fields.",
+    "too_large": "Free-form JSON is larger than is stored.",
+    "too_deep": "It is nested deeper than is taken.",
+    "not_together": "Two values exclude each other.",
+    "overlap": "A tag is to be both added and removed.",
+    "unknown_ids": "There is no contact or tag with this id, email or external id.",
+    "not_members": "The contact is no member of the audience that the tag belongs to.",
+    "unknown_tag": "The audience has no tag with this name or slug.",
+    "unknown_audience": "There is no audience with this slug.",
+    "audience_required": "The call needs an audience, and the API key has no default one: add `audience=<slug>`.",
+    "other_audience": "The tag belongs to another audience than the one that the call names.",
+}
+
+
 class InvalidInput(AppError):
     """`code` names the rule when all errors break the same one, and is `invalid_input` otherwise."""
 
@@ -137,10 +164,13 @@ class InvalidCursor(AppError):
         super().__init__(detail)
 
 
+UniqueField = Literal["name", "slug", "secondary_id", "email", "external_id"]
+
+
 class Duplicate(AppError):
     """`existing_id` is the object of this workspace that has the value; None when it is gone again."""
 
-    def __init__(self, resource: str, field: str, value: object, existing_id: UUID | None) -> None:
+    def __init__(self, resource: str, field: UniqueField, value: object, existing_id: UUID | None) -> None:
         super().__init__(f"Another {resource} has the {field.replace('_', ' ')} {value}.")
         self.resource = resource
         self.field = field

@@ -5,25 +5,6 @@ error. `build` makes an application of it: exception handlers belong to an appli
 
 The way in is `Route`: authenticate, check scopes, read the body, and only then let FastAPI validate. The way out is
 one `AppError`, whatever was wrong, rendered by the front end.
-
-Codes of fields (`FieldError.code`), beside those that repositories give to what only they can know:
-
-| code               | what is wrong with the value                                          |
-|--------------------|-----------------------------------------------------------------------|
-| missing            | it is required                                                        |
-| unknown_field      | the object has no such field                                          |
-| unknown_parameter  | the call has no such query parameter                                  |
-| invalid_type       | it is of another JSON type than the field                             |
-| invalid_value      | it breaks the field's rule, or is none of its choices                 |
-| invalid_id         | it is not a UUID                                                      |
-| invalid_characters | it holds NUL, half a surrogate pair, or bytes that are not UTF-8      |
-| too_long           | text has too many characters, or a list too many items                |
-| too_short          | text has too few characters, or a list too few items                  |
-| out_of_range       | a number is too small or too large                                    |
-| too_many_fields    | an object has more members than any object here has fields            |
-| too_large          | free-form JSON is larger than is stored                               |
-| too_deep           | free-form JSON is nested deeper than is stored                        |
-| not_together       | two values exclude each other                                         |
 """
 
 import json

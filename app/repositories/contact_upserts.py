@@ -112,8 +112,9 @@ class _Directory:
         if contact_id is None:
             contact = Contact(new_id(), 0, email, None, None, None, {}, _NEVER, _NEVER)
         elif on_conflict == "error":
-            field, value = ("email", email) if by_email else ("external_id", external_id)
-            raise Duplicate("contact", field, value, contact_id)
+            if by_email:
+                raise Duplicate("contact", "email", email, contact_id)
+            raise Duplicate("contact", "external_id", external_id, contact_id)
         else:
             contact = self.contacts[contact_id]
         changed_contact, changed = with_changes(contact, fields, one.place)

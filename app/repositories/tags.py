@@ -8,7 +8,7 @@ from typing import Literal, TypedDict
 from uuid import UUID
 
 from app.database import Connection, Row, Statement
-from app.errors import Conflict, Duplicate, FieldError, InvalidInput, NotFound
+from app.errors import Conflict, Duplicate, FieldError, InvalidInput, NotFound, UniqueField
 from app.pagination import (
     Page,
     PageRequest,
@@ -511,14 +511,15 @@ class TagRepository(Repository):
             return tag
         scope = {**self._caller, "audience_id": audience_id, "tag_id": tag.id}
         # The audience is locked, so looking first is safe, and tells who has the value.
-        for field, lookup in (
-            ("name", {"name_key": fold(target["name"]), "secondary_id": None}),
-            ("secondary_id", {"name_key": None, "secondary_id": target["secondary_id"]}),
-        ):
+        lookups: tuple[tuple[UniqueField, object, dict[str, object]], ...] = (
+            ("name", target["name"], {"name_key": fold(target["name"]), "secondary_id": None}),
+            ("secondary_id", target["secondary_id"], {"name_key": None, "secondary_id": target["secondary_id"]}),
+        )
+        for field, value, lookup in lookups:
             if field in fields:
                 holders = await connection.fetch(_FIND_HOLDER, **scope, **lookup)
                 if holders:
-                    raise Duplicate("tag", field, target[field], holders[0]["id"])  # type: ignore[literal-required]
+                    raise Duplicate("tag", field, value, holders[0]["id"])
         row = await connection.fetch_one(_UPDATE, **scope, **target, name_key=fold(target["name"]), fields=fields)
         return tag_from_row(row)
 

@@ -11,6 +11,7 @@ of `{pointer, code, detail}`. A pointer says where the value stood:
 """
 
 import json
+from typing import get_args
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -19,6 +20,7 @@ from starlette.responses import Response
 from app.errors import (
     AppError,
     Conflict,
+    ConflictCode,
     Duplicate,
     Forbidden,
     InternalError,
@@ -30,6 +32,7 @@ from app.errors import (
     TooLarge,
     Unauthenticated,
     Unavailable,
+    UniqueField,
     Unreadable,
     UnsupportedMediaType,
 )
@@ -53,6 +56,15 @@ _TABLE: dict[type[AppError], tuple[int, str | None, str]] = {
     Unavailable: (503, "unavailable", "Try again"),
     InternalError: (500, "internal_error", "Internal error"),
 }
+
+# Status, code and title of every problem, but for the codes of fields (app.errors.FIELD_CODES), which are those of an
+# InvalidInput too.
+CODES: list[tuple[int, str, str]] = [
+    *((status, code, title) for status, code, title in _TABLE.values() if code is not None),
+    *((_TABLE[Duplicate][0], f"{field}_taken", _TABLE[Duplicate][2]) for field in get_args(UniqueField)),
+    *((_TABLE[Conflict][0], code, _TABLE[Conflict][2]) for code in get_args(ConflictCode)),
+    (_TABLE[InvalidInput][0], "invalid_input", _TABLE[InvalidInput][2]),
+]
 
 
 def read_token(request: Request) -> str:

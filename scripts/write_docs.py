@@ -1,0 +1,142 @@
+"""Writes what the docs say of settings, calls, errors and limits, from the code that says so. `make docs` runs it.
+
+docs/configuration.md is written whole; in docs/api.md what stands between a pair of markers.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from annotated_types import Ge, Gt, Le
+from pydantic_core import PydanticUndefined
+
+from app import pagination, values
+from app.config import Settings
+from app.errors import FIELD_CODES
+from app.frontend import JSON_MAX_DEPTH, LISTED_ERRORS_MAX, Route, terms_of
+from app.repositories.events import IDS_PER_EVENT
+from app.routers import NATIVE, problems
+from app.schemas import assignments, contact_search, contacts, tags
+
+ROOT = Path(__file__).parent.parent
+
+
+def configuration() -> str:
+    """docs/configuration.md."""
+    lines = [
+        "# Configuration",
+        "",
+        "Every setting is an environment variable. `polytag serve --help` shows those that are options too; an option wins",
+        "over its variable. Seconds may have a fraction.",
+        "",
+        "| variable | default | what it is |",
+        "|---|---|---|",
+    ]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default_factory else _shown(field.default)
+        limits = _limits_of(field.metadata)
+        lines.append(
+            f"| `POLYTAG_{name.upper()}` | {default} | {_cell(field.description or '')}{limits and f' {limits}.'} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _shown(default: object) -> str:
+    if default is None or default is PydanticUndefined or default == "":
+        return ""
+    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+
+
+def _limits_of(metadata: list[Any]) -> str:
+    least = next((f"at least {one.ge:,}" for one in metadata if isinstance(one, Ge)), "")
+    least = next((f"more than {one.gt:,}" for one in metadata if isinstance(one, Gt)), least)
+    most = next((f"at most {one.le:,}" for one in metadata if isinstance(one, Le)), "")
+    text = ", ".join(part for part in (least, most) if part)
+    return text[:1].upper() + text[1:]
+
+
+def calls() -> str:
+    """Every call of the native API, with the scopes it needs and its largest body."""
+    lines = ["| call | scopes | what it does |", "|---|---|---|"]
+    bulk = []
+    for router in NATIVE.routers:
+        for route in router.routes:
+            assert isinstance(route, Route)
+            [method] = route.methods or ()
+            terms = terms_of(route.endpoint)
+            scopes = ", ".join(f"`{scope}`" for scope in terms.scopes or ())
+            needs = "no key" if terms.scopes is None else scopes or "any key"
+            does = " ".join((route.endpoint.__doc__ or "").split("\n\n")[0].split())
+            lines.append(f"| `{method} {route.path}` | {needs} | {_cell(does)} |")
+            bulk += [f"`{method} {route.path}`"] if terms.bulk else []
+    default, large = (Settings.model_fields[name].default for name in ("max_body_bytes", "max_bulk_body_bytes"))
+    lines += ["", f"A body has at most {default:,} bytes; that of {', '.join(bulk)} {large:,}. Both are settings."]
+    return "\n".join(lines)
+
+
+def errors() -> str:
+    """Every code of a problem with its status, and every code of a field."""
+    lines = ["| status | code | title |", "|---|---|---|"]
+    lines += [f"| {status} | `{code}` | {_cell(title)} |" for status, code, title in sorted(problems.CODES)]
+    lines += ["", "| code of a field | what is wrong with the value |", "|---|---|"]
+    lines += [f"| `{code}` | {_cell(meaning)} |" for code, meaning in FIELD_CODES.items()]
+    return "\n".join(lines)
+
+
+def limits() -> str:
+    """Every limit, from the constant that enforces it."""
+    rows: list[tuple[str, int, str]] = [
+        ("items of a page (`limit`)", pagination.LIMIT_MAX, f"{pagination.LIMIT_DEFAULT} if left out"),
+        ("`offset`", pagination.OFFSET_MAX, "further on by `cursor`"),
+        ("a tag's name", values.NAME_MAX_LENGTH, "characters, after normalising (NFC) and trimming"),
+        ("a slug", values.SLUG_MAX_LENGTH, "characters"),
+        ("a description, a public description", values.DESCRIPTION_MAX_LENGTH, "characters"),
+        ("`secondary_id`", values.SECONDARY_ID_MAX, "from 1"),
+        ("an email", values.EMAIL_MAX_LENGTH, "characters"),
+        ("`external_id`", values.EXTERNAL_ID_MAX_LENGTH, "characters"),
+        ("a first name, a last name", values.PERSON_NAME_MAX_LENGTH, "characters"),
+        ("a contact's attributes", values.ATTRIBUTES_MAX_BYTES, "bytes of JSON"),
+        ("contacts named in one call on a tag", assignments.CONTACTS_MAX, "counted before repeats collapse"),
+        ("tags named in one call on a contact", assignments.TAGS_MAX, "counted before repeats collapse"),
+        ("tags in `POST /tags/batch`", tags.BATCH_MAX, ""),
+        ("contacts in `POST /contacts/batch`", contacts.BATCH_MAX, ""),
+        ("tags, audiences of one contact there", contacts.TAGS_MAX, f"audiences: {contacts.AUDIENCES_MAX}"),
+        ("tags that a filter names", contact_search.FILTER_TAGS_MAX, "in all"),
+        ("filters in one another", contact_search.FILTER_DEPTH_MAX, "deep"),
+        ("ids in `added` or `removed` of one event", IDS_PER_EVENT, "larger changes are several events"),
+        ("JSON in one another", JSON_MAX_DEPTH, "deep"),
+        ("errors listed in one problem", LISTED_ERRORS_MAX, "the first ones"),
+    ]
+    lines = ["| what | at most | |", "|---|---|---|"]
+    lines += [f"| {what} | {most:,} | {unit} |" for what, most, unit in rows]
+    return "\n".join(lines)
+
+
+BLOCKS = {"calls": calls, "errors": errors, "limits": limits}
+
+
+def api(text: str) -> str:
+    """docs/api.md with its blocks written anew."""
+    for name, write in BLOCKS.items():
+        begin, end = f"<!-- begin {name}, by make docs -->", f"<!-- end {name} -->"
+        pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+        if len(pattern.findall(text)) != 1:
+            raise ValueError(f"docs/api.md must have one block between {begin} and {end}")
+        block = f"{begin}\n\n{write()}\n\n{end}"
+        text = pattern.sub(lambda _, block=block: block, text)  # type: ignore[misc]
+    return text
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+def documents() -> dict[Path, str]:
+    """Each file that is written, and what shall be in it."""
+    path = ROOT / "docs" / "api.md"
+    return {ROOT / "docs" / "configuration.md": configuration(), path: api(path.read_text(encoding="utf-8"))}
+
+
+if __name__ == "__main__":
+    for path, text in documents().items():
+        path.write_text(text, encoding="utf-8")
