@@ -7,7 +7,6 @@ tests/routers.
 import base64
 from typing import Any
 
-import pytest
 from starlette.types import ASGIApp
 
 from app.database import Database
@@ -322,7 +321,6 @@ async def test_c21_keys_are_hashed(api: Api) -> None:
         problem(await api.get("/me", headers={"Authorization": f"Bearer {value}"}), 401, "unauthenticated")
 
 
-@pytest.mark.skip(reason="not merged yet")
 async def test_c21_a_revoked_key_is_dead_at_once(api: Api) -> None:
     """A workspace has several keys; one that is revoked over HTTP is refused at once, and the others still work."""
     made = [await call(api, "POST", "/keys", {"scopes": ["tags:read"]}, status=201) for _ in range(2)]
@@ -381,7 +379,6 @@ async def test_c24_a_name_that_is_taken(api: Api) -> None:
     assert updated == {**tag, **sent, "version": 2, "updated_at": updated["updated_at"]}
 
 
-@pytest.mark.skip(reason="not merged yet")
 async def test_c31_a_target_set(api: Api) -> None:
     """Contacts with these tags and without those are exactly those that SQL finds."""
     contacts = await make_contacts(api, 16)
