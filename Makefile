@@ -7,7 +7,7 @@ UV_VERSION := 0.13.9
 export UV_SYSTEM_CERTS ?= 1
 TEST_WORKERS ?= auto
 
-.PHONY: setup run test check format lock clean
+.PHONY: setup run test check format docs lock clean
 
 setup: .make/installed
 
@@ -37,6 +37,10 @@ check: setup
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# What the docs say of settings, calls, errors and limits.
+docs: setup
+	$(BIN)/python scripts/write_docs.py
 
 # Two locks: the image installs requirements.lock; development and CI the larger one, constrained by it.
 lock: .make/venv

@@ -16,7 +16,8 @@ from app.errors import FIELD_CODES
 from app.frontend import JSON_MAX_DEPTH, LISTED_ERRORS_MAX, Route, terms_of
 from app.repositories.events import IDS_PER_EVENT
 from app.routers import NATIVE, problems
-from app.schemas import assignments, contact_search, contacts, tags
+from app.schemas import contact_search, contacts, tags
+from app.schemas.assignments import TAGS_MAX as TAGS_OF_CONTACT_MAX
 
 ROOT = Path(__file__).parent.parent
 
@@ -26,8 +27,8 @@ def configuration() -> str:
     lines = [
         "# Configuration",
         "",
-        "Every setting is an environment variable. `polytag serve --help` shows those that are options too; an option wins",
-        "over its variable. Seconds may have a fraction.",
+        "Every setting is an environment variable. `polytag serve --help` shows those that are options too; an option",
+        "wins over its variable. Seconds may have a fraction.",
         "",
         "| variable | default | what it is |",
         "|---|---|---|",
@@ -62,7 +63,7 @@ def calls() -> str:
     for router in NATIVE.routers:
         for route in router.routes:
             assert isinstance(route, Route)
-            [method] = route.methods or ()
+            [method] = route.methods or set[str]()
             terms = terms_of(route.endpoint)
             scopes = ", ".join(f"`{scope}`" for scope in terms.scopes or ())
             needs = "no key" if terms.scopes is None else scopes or "any key"
@@ -96,8 +97,8 @@ def limits() -> str:
         ("`external_id`", values.EXTERNAL_ID_MAX_LENGTH, "characters"),
         ("a first name, a last name", values.PERSON_NAME_MAX_LENGTH, "characters"),
         ("a contact's attributes", values.ATTRIBUTES_MAX_BYTES, "bytes of JSON"),
-        ("contacts named in one call on a tag", assignments.CONTACTS_MAX, "counted before repeats collapse"),
-        ("tags named in one call on a contact", assignments.TAGS_MAX, "counted before repeats collapse"),
+        ("contacts named in one call on a tag", tags.CONTACTS_MAX, "counted before repeats collapse"),
+        ("tags named in one call on a contact", TAGS_OF_CONTACT_MAX, "counted before repeats collapse"),
         ("tags in `POST /tags/batch`", tags.BATCH_MAX, ""),
         ("contacts in `POST /contacts/batch`", contacts.BATCH_MAX, ""),
         ("tags, audiences of one contact there", contacts.TAGS_MAX, f"audiences: {contacts.AUDIENCES_MAX}"),

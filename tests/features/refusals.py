@@ -1,12 +1,10 @@
 """Every mistake that a caller can make, and what it is told: the table behind C20 and X28."""
 
-import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import httpx
 
-from app import frontend
 from app.values import new_key
 from tests.conftest import Api, make_workspace
 from tests.routers.calls import (
@@ -20,9 +18,6 @@ from tests.routers.calls import (
     make_tag,
     state_of,
 )
-
-# The codes of fields, as they are documented.
-FIELD_CODES = set(re.findall(r"^\| ([a-z_]+) +\| (?!what is wrong)", frontend.__doc__ or "", re.MULTILINE))
 
 # Whose key is sent: the caller's own, one with the scope tags:read alone, one without a default audience, or none.
 Key = Literal["own", "reader", "homeless", "none", "unknown"]
@@ -138,6 +133,15 @@ REFUSALS = [
     ),
     Refusal("audience taken", "POST", "/audiences", 409, "slug_taken", json={"name": "Courses"}),
     Refusal("audience in use", "DELETE", "/audiences/courses", 409, "audience_in_use"),
+    Refusal(
+        "client of a key",
+        "POST",
+        "/keys",
+        422,
+        "unknown_client",
+        ("#/client",),
+        json={"scopes": ["admin"], "client": "x"},
+    ),
     # Who asks, and for what.
     Refusal("no key", "GET", "/tags", 401, "unauthenticated", key="none"),
     Refusal("unknown key", "GET", "/tags", 401, "unauthenticated", key="unknown"),
