@@ -7,7 +7,6 @@ a mixture in 298 of 300 rounds. Afterwards every invariant holds, and the server
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Coroutine
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -18,13 +17,13 @@ import pytest
 from app.database import Database, create_engine
 from app.errors import AppError, NotFound, Unavailable
 from app.pagination import PageRequest
-from app.repositories.contact_tags import ContactTagRepository, TagChange, TagRef
+from app.repositories.contact_tags import ContactTagRepository, TagChange
 from app.repositories.contact_upserts import ContactUpsertRepository, NewContact
-from app.repositories.contacts import ContactRepository
 from app.repositories.memberships import MembershipRepository
 from app.repositories.tag_contacts import ContactRefs, TagContactRepository
 from app.repositories.tags import TagRepository
 from tests.conftest import MakeDatabase, Workspace, make_workspace
+from tests.repositories.crowd import Crowd, names
 from tests.repositories.invariants import assert_sound
 
 CONNECTIONS = 16
@@ -60,10 +59,6 @@ async def arena(new_database: MakeDatabase) -> AsyncIterator[Arena]:
     finally:
         await connection.close()
     assert deadlocks == 0
-
-
-def names(*names: str) -> list[TagRef]:
-    return [TagRef.by_name(name, ("body", "tags", place)) for place, name in enumerate(names)]
 
 
 async def all_of(*work: Awaitable[Any]) -> list[Any]:
@@ -282,55 +277,8 @@ async def test_one_contact_joins_and_is_updated_at_once(arena: Arena) -> None:
 
 async def test_everything_at_once(arena: Arena) -> None:
     """Twenty workers on few tags and few contacts, by every verb; nothing but an answer, and all is sound after it."""
-    tags, contacts = arena.repository(TagRepository), arena.repository(TagContactRepository)
-    contact_tags, members = arena.repository(ContactTagRepository), arena.repository(MembershipRepository)
-    people, upserts = arena.repository(ContactRepository), arena.repository(ContactUpsertRepository)
-    ids = await arena.make_contacts(40)
-    tag_ids: list[UUID] = [found.tag.id for found in await tags.create_many([{"name": f"t{n}"} for n in range(6)])]
-    dice = random.Random(7)
-
-    async def act() -> None:
-        some = dice.sample(ids, dice.randint(1, 25))
-        tag, contact = dice.choice(tag_ids), dice.choice(ids)
-        few = names(*dice.sample([f"t{n}" for n in range(8)], dice.randint(1, 4)))
-        more = names(*dice.sample([f"t{n}" for n in range(8, 12)], 2))
-        match dice.randrange(14):
-            case 0 | 1 | 2:
-                await contacts.assign(tag, ContactRefs("contact_ids", some), on_missing="skip")
-            case 3 | 4:
-                await contacts.unassign(tag, ContactRefs("contact_ids", some))
-            case 5:
-                await contacts.replace(tag, ContactRefs("contact_ids", some), on_missing="skip")
-            case 6 | 7:
-                await contact_tags.change(TagChange(contact, add=few))
-            case 8:
-                await contact_tags.change(TagChange(contact, remove=few))
-            case 9:
-                await contact_tags.change(TagChange(contact, add=few, replace=True))
-            case 10:
-                await contact_tags.change(TagChange(contact, add=few, remove=more))
-            case 11:
-                await (members.leave if dice.random() < 0.5 else members.put)(contact, "newsletter")
-            case 12:
-                place = dice.randrange(len(tag_ids))
-                await tags.delete(tag_ids[place])
-                tag_ids[place] = (await tags.create({"name": f"t{place}"}, on_conflict="return")).tag.id
-            case 13:
-                place = ids.index(contact)
-                await people.delete(contact)
-                [made] = await upserts.upsert(
-                    [NewContact({"email": f"new{dice.random()}@example.com"}, ["newsletter"], tags=["t1", "t9"])]
-                )
-                assert made.contact
-                ids[place] = made.contact.id
-
-    async def worker() -> None:
-        for _ in range(40):
-            # What is gone is an answer; so is a contact that another worker has just put another in place of.
-            with suppress(NotFound, ValueError):
-                await act()
-
-    assert await all_of(*(worker() for _ in range(20))) == [None] * 20
+    crowd = await Crowd.of(arena)
+    assert await all_of(*(crowd.work(40) for _ in range(20))) == [None] * 20
     await assert_sound(arena.database, arena.principal.workspace_id)
 
 
