@@ -175,7 +175,8 @@ def _lines(result: Finding | MendedCount) -> Iterator[str]:
         ids = f"workspace_id={result.workspace_id} tag_id={result.tag_id}"
         yield f"MENDED  the count of {ids}, from {result.counted:,} to {result.assigned:,}"
         return
-    yield f"{'BROKEN' if result.broken else 'ok':<7} {result.name:<18} {result.what}: {result.broken or 'none'}"
+    state, number = ("BROKEN", f"{result.broken:,}") if result.broken else ("ok", "none")
+    yield f"{state:<7} {result.name:<18} {result.what}: {number}"
     for example in result.examples:
         yield f"{'':<8}{' '.join(f'{name}={value}' for name, value in example.items())}"
     if result.broken > len(result.examples):

@@ -4,7 +4,7 @@ A check is one statement, hence one snapshot, and every transaction keeps the in
 may run beside a live service without a false alarm. The statements belong to no workspace: each goes over whole tables.
 
 The feed is replayed whole, in one statement: of all that events tell of a tag and a contact, the last word counts. That
-takes nearly half of the time of all checks, and holds as long as events are kept for ever.
+takes half of the time of all checks, and holds as long as events are kept for ever.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -76,7 +76,7 @@ def _check(name: str, what: str, sql: str) -> Check:
             f"doctor.{name}",
             f"""
             with broken as materialized ({sql})
-            select (select count(*) from broken) as total, to_jsonb(broken) as example
+            select (select count(*) from broken) as total, to_json(broken) as example
             from broken
             limit :examples
             """,
@@ -342,7 +342,7 @@ CHECKS = (
         "event_types",
         "events of a type that there is not",
         """
-        select e.workspace_id, e.id as event_id
+        select e.workspace_id, e.id as event_id, e.type
         from events e
         where e.type not in (
             'tag.created', 'tag.updated', 'tag.deleted', 'tag.contacts_changed',
@@ -356,7 +356,7 @@ CHECKS = (
         "event_payloads",
         f"changes with no ids in their lists or more than {IDS_PER_EVENT} in one, and deletions without their count",
         f"""
-        select e.workspace_id, e.id as event_id
+        select e.workspace_id, e.id as event_id, e.type
         from events e
         where (
             e.type in {_CHANGES} and not coalesce(

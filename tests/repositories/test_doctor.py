@@ -358,7 +358,7 @@ FAULTS = [
     fault("event_positions", f"update events set position = null where position = {HARMLESS}"),
     fault("event_positions", "update event_streams set last_position = last_position - 1 where last_position > 0"),
     fault("event_positions", "update events set position = 0 where position = 1"),
-    fault("event_types", event("tag.tagged")),
+    fault("event_types", event("tag.tagged"), type="tag.tagged"),
     fault("event_payloads", changed()),
     fault("event_payloads", event("contact.tags_changed", """'{"added": []}'""", contact_id=CARRIER)),
     fault("event_payloads", event("contact.tags_changed", """'{"added": {}, "removed": "x"}'""")),
