@@ -1,4 +1,4 @@
-"""The command line: `polytag serve`, `provision`, `keys`, `openapi`, `db`.
+"""The command line: `polytag serve`, `provision`, `doctor`, `openapi`, `keys`, `db`.
 
 Each command prints for people, or with --json one JSON value, and nothing else on standard output. Its docstring ends
 with an example, on a line that fits a terminal of 80 columns.
@@ -6,7 +6,7 @@ with an example, on a line that fits a terminal of 80 columns.
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from app.config import Settings
 from app.embedded import EmbeddedError
 from app.errors import AppError
 from app.main import FRONT_ENDS, openapi_document
+from app.repositories.doctor import Finding, MendedCount
 from app.repositories.system import WorkspaceKey
 from app.values import SCOPES, slugify
 
@@ -143,6 +144,47 @@ def provision(
     made_names = [f"{kind} {names[kind]}" for kind in made.created]
     typer.echo(f"Made in {server.describe_database(settings)}: {', '.join([*made_names, 'an API key'])}.")
     typer.echo(f"The key, shown this once:\n\n  export POLYTAG_KEY={made.key}\n")
+
+
+@commands.command()
+def doctor(
+    repair: Annotated[bool, typer.Option("--repair", help="Mend the counts of tags first, and say which.")] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Check that nothing in the database contradicts itself.
+
+    Exit status 1, and a list, when something does. Works beside a running server, and only reads unless told to repair. Ids are shown, never a person's data.
+
+    Example: polytag doctor --repair
+    """
+    settings = _settings(data_dir=data_dir, database_url=database_url)
+    findings: list[Finding] = []
+    mended: list[MendedCount] = []
+
+    def tell(result: Finding | MendedCount) -> None:
+        if isinstance(result, Finding):
+            findings.append(result)
+        else:
+            mended.append(result)
+        if not as_json:
+            typer.echo("\n".join(_lines(result)))
+
+    server.doctor(settings, repair=repair, tell=tell)
+    broken = {finding.name for finding in findings if finding.broken}
+    if as_json:
+        checks = [
+            {"name": one.name, "ok": not one.broken, "broken": one.broken, "examples": one.examples} for one in findings
+        ]
+        repaired = [
+            {"workspace_id": str(one.workspace_id), "tag_id": str(one.tag_id), "from": one.counted, "to": one.assigned}
+            for one in mended
+        ]
+        _print_json({"ok": not broken, "checks": checks, "repaired": repaired})
+    else:
+        typer.echo("\n".join(_sum_up(broken, checks=len(findings), mended=len(mended))))
+    raise typer.Exit(1 if broken else 0)
 
 
 @commands.command()
@@ -294,3 +336,32 @@ def _settings(**options: object) -> Settings:
     # Before anything is logged: standard output is for what the command prints.
     logs.configure(settings.log_level, settings.log_format)
     return settings
+
+
+def _lines(result: Finding | MendedCount) -> Iterator[str]:
+    """What the doctor found or did, for people: a line, and one for each example."""
+    if isinstance(result, MendedCount):
+        ids = f"workspace_id={result.workspace_id} tag_id={result.tag_id}"
+        yield f"MENDED  the count of {ids}, from {result.counted:,} to {result.assigned:,}"
+        return
+    state, number = ("BROKEN", f"{result.broken:,}") if result.broken else ("ok", "none")
+    yield f"{state:<7} {result.name:<18} {result.what}: {number}"
+    for example in result.examples:
+        yield f"{'':<8}{' '.join(f'{name}={value}' for name, value in example.items())}"
+    if result.broken > len(result.examples):
+        yield f"{'':<8}and {result.broken - len(result.examples):,} more"
+
+
+def _sum_up(broken: set[str], *, checks: int, mended: int) -> Iterator[str]:
+    """What came of it, and what to do next."""
+    if mended:
+        yield f"Counts that were wrong and are right now: {mended:,}."
+    if not broken:
+        yield f"All {checks} checks passed."
+        return
+    yield f"{len(broken)} of {checks} checks found something."
+    counts = {"counts", "gone_counts"}
+    if broken & counts:
+        yield "Counts can be mended, beside a running server too: polytag doctor --repair"
+    if broken - counts:
+        yield "Nothing mends the rest by itself. Take a dump (pg_dump), and report the lines above; they hold ids only."

@@ -136,6 +136,11 @@ def start(data_dir: Path, *, max_connections: int = 100, durable: bool = True) -
         ) from error
 
 
+def has_data(data_dir: Path) -> bool:
+    """Whether there is a database cluster, running or not. `start` makes one where there is none."""
+    return (data_dir / "data").exists()
+
+
 def find_running(data_dir: Path) -> str | None:
     """Return the address of the server that another process runs on `data_dir`, or None.
 

@@ -31,6 +31,7 @@ from app.database import Database, create_engine
 from app.errors import NotFound, Unavailable
 from app.logs import mask_keys
 from app.main import create_app
+from app.repositories.doctor import DoctorRepository, Finding, MendedCount
 from app.repositories.system import Provisioned, RevokedKey, SystemRepository, WorkspaceKey
 from app.values import SCOPES
 
@@ -40,6 +41,8 @@ T = TypeVar("T")
 SPARE_CONNECTIONS = 20
 GRACE_SECONDS = 10
 READY_WITHIN_SECONDS = 60
+# A check goes over whole tables, however long that takes.
+DOCTOR_STATEMENT_SECONDS = 3600
 
 
 class CannotRun(Exception):
@@ -154,6 +157,41 @@ def _ask(settings: Settings, verb: Callable[[SystemRepository], Awaitable[T]]) -
         return asyncio.run(work(url))
 
 
+def doctor(settings: Settings, *, repair: bool, tell: Callable[[Finding | MendedCount], None]) -> None:
+    """Check every invariant in the database of these settings, beside a running server or without one.
+
+    `repair` mends the counts first. What is mended and what is found is told at once. Nothing is migrated.
+    """
+
+    async def work(url: str) -> None:
+        seconds = DOCTOR_STATEMENT_SECONDS
+        database = Database(create_engine(url, pool_size=1, statement_timeout=seconds, lock_timeout=seconds))
+        try:
+            if not await migrate.is_current(database, migrate.newest_revision()):
+                raise CannotRun(f"The database at {_place(url)} is not at this version's schema: polytag db upgrade")
+            repository = DoctorRepository(database)
+            if repair:
+                async for mended in repository.repair():
+                    tell(mended)
+            async for finding in repository.examine():
+                tell(finding)
+        finally:
+            await database.dispose()
+
+    if settings.database_url is None and not embedded.has_data(settings.data_dir):
+        raise CannotRun(f"There is no database in {settings.data_dir}. Name another place with --data-dir.")
+    with _database(settings, beside_running=True) as url:
+        try:
+            asyncio.run(work(url))
+        except (CannotRun, OSError):
+            # The latter is of whoever is told, and stopped listening: the database's own are Unavailable.
+            raise
+        except Exception as error:
+            # A damaged table is something to find as well, and the driver says which it is.
+            said = error.__cause__ if isinstance(error, Unavailable) else error
+            raise CannotRun(f"The database at {_place(url)} cannot be examined: {said}.") from error
+
+
 @contextmanager
 def _database(settings: Settings, *, beside_running: bool = False) -> Iterator[str]:
     """The URL of the database: the user's own, or the bundled one, started for as long as it is needed."""
@@ -190,17 +228,20 @@ def _watch(server: embedded.EmbeddedPostgres, ended: threading.Event, stopping: 
 def _migrate(url: str) -> None:
     # It has more to say about itself than about the database.
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    parts = urlsplit(url)
-    # Not the URL: it holds the password.
-    where = f"{parts.hostname or 'its socket'}{f':{parts.port}' if parts.port else ''}{parts.path}"
     try:
         migrate.upgrade(url)
     except migrate.CannotMigrate as error:
         raise CannotRun(
-            f"The database at {where} cannot be used: {error}.\n"
+            f"The database at {_place(url)} cannot be used: {error}.\n"
             "POLYTAG_DATABASE_URL has to name a PostgreSQL 15 or newer that can be reached from here, and a user who "
             "may create tables there."
         ) from error
+
+
+def _place(url: str) -> str:
+    """Where a database is. Not its URL, which holds the password."""
+    parts = urlsplit(url)
+    return f"{parts.hostname or 'its socket'}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
 async def _provision_first(url: str) -> Provisioned | None:

@@ -201,6 +201,15 @@ def test_provision_without_a_server(data_dir: Path) -> None:
         assert me(service.address, key).json()["scopes"] == ["tags:read"]
 
 
+def test_doctor_beside_a_running_server_and_without_one(data_dir: Path) -> None:
+    words = ("doctor", "--repair", "--data-dir", str(data_dir))
+    with Service(POLYTAG_DATA_DIR=str(data_dir)):
+        assert polytag(*words).returncode == 0
+    done = polytag(*words)
+    assert done.returncode == 0
+    assert done.stdout.endswith("checks passed.\n")
+
+
 def test_workers_end_with_their_killed_supervisor(data_dir: Path) -> None:
     with Service("--workers", "2", POLYTAG_DATA_DIR=str(data_dir)) as service:
         with httpx.Client(base_url=service.address) as client:

@@ -1,8 +1,9 @@
-"""Callers that do anything to anything, for tests of what must hold whatever happens."""
+"""Callers who do everything at once: every verb that changes something, at random, on few tags and few contacts."""
 
 import random
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Self
 from uuid import UUID
 
 from app.errors import NotFound
@@ -15,37 +16,47 @@ from app.repositories.tags import TagRepository
 from tests.conftest import Workspace
 
 
-@dataclass(frozen=True)
+def names(*names: str) -> list[TagRef]:
+    return [TagRef.by_name(name, ("body", "tags", place)) for place, name in enumerate(names)]
+
+
+@dataclass
 class Crowd:
-    """Few tags and few contacts of a workspace, so that callers meet."""
+    """What the callers of one workspace meet on: 40 contacts and 6 tags, and others in the place of those that go."""
 
     workspace: Workspace
-    tag_ids: list[UUID]
-    contact_ids: list[UUID]
-    dice: random.Random
+    contacts: list[UUID]
+    tags: list[UUID]
+    dice: random.Random = field(default_factory=lambda: random.Random(7))
 
-    async def act_often(self, times: int) -> None:
-        """Do so many things, one after the other. What is gone is an answer."""
-        for _ in range(times):
-            # A contact that another one has just put another in place of is no longer in the list.
+    @classmethod
+    async def of(cls, workspace: Workspace) -> Self:
+        contacts = await workspace.make_contacts(40, prefix="crowd")
+        tags = await workspace.repository(TagRepository).create_many([{"name": f"t{n}"} for n in range(6)])
+        return cls(workspace, contacts, [found.tag.id for found in tags])
+
+    async def work(self, turns: int) -> None:
+        for _ in range(turns):
+            # What is gone is an answer; so is a contact that another caller has just put another in place of.
             with suppress(NotFound, ValueError):
-                await self.act()
+                await self._act()
 
-    async def act(self) -> None:
-        """Do one thing, by any of the verbs that write."""
-        make, dice = self.workspace.repository, self.dice
-        tags, contacts, contact_tags = make(TagRepository), make(TagContactRepository), make(ContactTagRepository)
-        some = ContactRefs("contact_ids", dice.sample(self.contact_ids, dice.randint(1, 25)))
-        tag, contact = dice.choice(self.tag_ids), dice.choice(self.contact_ids)
-        few = _names(*dice.sample([f"t{n}" for n in range(8)], dice.randint(1, 4)))
-        more = _names(*dice.sample([f"t{n}" for n in range(8, 12)], 2))
+    async def _act(self) -> None:
+        repository, dice = self.workspace.repository, self.dice
+        tags, contacts = repository(TagRepository), repository(TagContactRepository)
+        contact_tags, members = repository(ContactTagRepository), repository(MembershipRepository)
+        people, upserts = repository(ContactRepository), repository(ContactUpsertRepository)
+        some = dice.sample(self.contacts, dice.randint(1, 25))
+        tag, contact = dice.choice(self.tags), dice.choice(self.contacts)
+        few = names(*dice.sample([f"t{n}" for n in range(8)], dice.randint(1, 4)))
+        more = names(*dice.sample([f"t{n}" for n in range(8, 12)], 2))
         match dice.randrange(14):
             case 0 | 1 | 2:
-                await contacts.assign(tag, some, on_missing="skip")
+                await contacts.assign(tag, ContactRefs("contact_ids", some), on_missing="skip")
             case 3 | 4:
-                await contacts.unassign(tag, some)
+                await contacts.unassign(tag, ContactRefs("contact_ids", some))
             case 5:
-                await contacts.replace(tag, some, on_missing="skip")
+                await contacts.replace(tag, ContactRefs("contact_ids", some), on_missing="skip")
             case 6 | 7:
                 await contact_tags.change(TagChange(contact, add=few))
             case 8:
@@ -55,27 +66,16 @@ class Crowd:
             case 10:
                 await contact_tags.change(TagChange(contact, add=few, remove=more))
             case 11:
-                members = make(MembershipRepository)
                 await (members.leave if dice.random() < 0.5 else members.put)(contact, "newsletter")
             case 12:
-                place = dice.randrange(len(self.tag_ids))
-                await tags.delete(self.tag_ids[place])
-                self.tag_ids[place] = (await tags.create({"name": f"t{place}"}, on_conflict="return")).tag.id
+                place = dice.randrange(len(self.tags))
+                await tags.delete(self.tags[place])
+                self.tags[place] = (await tags.create({"name": f"t{place}"}, on_conflict="return")).tag.id
             case 13:
-                place = self.contact_ids.index(contact)
-                await make(ContactRepository).delete(contact)
-                [made] = await make(ContactUpsertRepository).upsert(
+                place = self.contacts.index(contact)
+                await people.delete(contact)
+                [made] = await upserts.upsert(
                     [NewContact({"email": f"new{dice.random()}@example.com"}, ["newsletter"], tags=["t1", "t9"])]
                 )
                 assert made.contact
-                self.contact_ids[place] = made.contact.id
-
-
-async def make_crowd(workspace: Workspace, *, seed: int) -> Crowd:
-    """A crowd in the default audience of a workspace that is new."""
-    made = await workspace.repository(TagRepository).create_many([{"name": f"t{n}"} for n in range(6)])
-    return Crowd(workspace, [found.tag.id for found in made], await workspace.make_contacts(40), random.Random(seed))
-
-
-def _names(*names: str) -> list[TagRef]:
-    return [TagRef.by_name(name, ()) for name in names]
+                self.contacts[place] = made.contact.id

@@ -13,7 +13,7 @@ from app.repositories.contact_tags import ContactTagRepository, TagChange, TagRe
 from app.repositories.events import STEP, Event, EventRepository
 from app.repositories.tags import TagRepository
 from tests.conftest import MakeDatabase, Workspace, make_workspace
-from tests.repositories.crowd import make_crowd
+from tests.repositories.crowd import Crowd
 from tests.repositories.invariants import replayed
 
 WRITERS = 16
@@ -61,11 +61,11 @@ async def follow(feed: EventRepository, *, limit: int, until: asyncio.Event, aft
 
 async def test_a_replay_under_sixteen_writers_ends_with_the_table(arena: Workspace) -> None:
     feed, done = arena.repository(EventRepository), asyncio.Event()
-    crowd = await make_crowd(arena, seed=11)
+    crowd = await Crowd.of(arena)
 
     # Three readers of different pace number the events between them.
     following = [asyncio.create_task(follow(feed, limit=limit, until=done)) for limit in (1, 7, 1000)]
-    await asyncio.gather(*(crowd.act_often(60) for _ in range(WRITERS)))
+    await asyncio.gather(*(crowd.work(60) for _ in range(WRITERS)))
     done.set()
     readers = await asyncio.gather(*following)
     for seen in readers:

@@ -18,7 +18,7 @@ from app.database import Database, create_engine
 from app.errors import AppError, Conflict, InvalidInput, NotFound, Unavailable
 from app.pagination import PageRequest
 from app.repositories.audiences import AudienceRepository
-from app.repositories.contact_tags import ContactTagRepository, TagChange, TagRef
+from app.repositories.contact_tags import ContactTagRepository, TagChange
 from app.repositories.contact_upserts import ContactUpsertRepository, NewContact
 from app.repositories.keys import KeyRepository, NewKey
 from app.repositories.memberships import MembershipRepository
@@ -26,7 +26,7 @@ from app.repositories.system import SystemRepository
 from app.repositories.tag_contacts import ContactRefs, TagContactRepository
 from app.repositories.tags import TagRepository
 from tests.conftest import MakeDatabase, Workspace, make_workspace
-from tests.repositories.crowd import make_crowd
+from tests.repositories.crowd import Crowd, names
 from tests.repositories.invariants import assert_sound
 
 CONNECTIONS = 16
@@ -62,10 +62,6 @@ async def arena(new_database: MakeDatabase) -> AsyncIterator[Arena]:
     finally:
         await connection.close()
     assert deadlocks == 0
-
-
-def names(*names: str) -> list[TagRef]:
-    return [TagRef.by_name(name, ("body", "tags", place)) for place, name in enumerate(names)]
 
 
 async def all_of(*work: Awaitable[Any]) -> list[Any]:
@@ -365,8 +361,8 @@ async def test_a_key_revoked_by_many_at_once(arena: Arena) -> None:
 
 async def test_everything_at_once(arena: Arena) -> None:
     """Twenty workers on few tags and few contacts, by every verb; nothing but an answer, and all is sound after it."""
-    crowd = await make_crowd(arena, seed=7)
-    assert await all_of(*(crowd.act_often(40) for _ in range(20))) == [None] * 20
+    crowd = await Crowd.of(arena)
+    assert await all_of(*(crowd.work(40) for _ in range(20))) == [None] * 20
     await assert_sound(arena.database, arena.principal.workspace_id)
 
 
