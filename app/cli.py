@@ -155,7 +155,8 @@ def doctor(
 ) -> None:
     """Check that nothing in the database contradicts itself.
 
-    Exit status 1, and a list, when something does. Works beside a running server, and only reads unless told to repair. Ids are shown, never a person's data.
+    Exit status 1, and a list, when something does. Works beside a running server, and only reads unless told to repair.
+    Ids are shown, never a person's data.
 
     Example: polytag doctor --repair
     """
