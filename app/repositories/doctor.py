@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from app.database import Connection, Database, Row, Statement
-from app.repositories.events import IDS_PER_EVENT
+from app.repositories.events import EVENT_TYPES, IDS_PER_EVENT
 from app.values import (
     DESCRIPTION_MAX_LENGTH,
     EXTERNAL_ID_MAX_LENGTH,
@@ -341,15 +341,10 @@ CHECKS = (
     _check(
         "event_types",
         "events of a type that there is not",
-        """
+        f"""
         select e.workspace_id, e.id as event_id, e.type
         from events e
-        where e.type not in (
-            'tag.created', 'tag.updated', 'tag.deleted', 'tag.contacts_changed',
-            'contact.created', 'contact.updated', 'contact.deleted', 'contact.joined', 'contact.left',
-            'contact.tags_changed',
-            'audience.created', 'audience.updated', 'audience.deleted'
-        )
+        where e.type not in ({", ".join(f"'{name}'" for name in EVENT_TYPES)})
         """,
     ),
     _check(
