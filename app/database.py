@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from time import perf_counter
 from typing import TypeVar
 
 import asyncpg
@@ -18,6 +19,7 @@ from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from app import metrics
 from app.errors import Unavailable
 
 T = TypeVar("T")
@@ -77,7 +79,11 @@ class Connection:
         if "slot" in statement.parameters:
             values["slot"] = self._slot
         arguments = [values[name] for name in statement.parameters]
-        rows: list[Row] = await self._driver.fetch(statement.sql, *arguments)
+        started = perf_counter()
+        try:
+            rows: list[Row] = await self._driver.fetch(statement.sql, *arguments)
+        finally:
+            metrics.time_statement(statement.name, perf_counter() - started)
         return rows
 
     async def fetch_one(self, statement: Statement, **values: object) -> Row:
@@ -125,8 +131,11 @@ class Database:
 
     @asynccontextmanager
     async def _lease(self) -> AsyncIterator[Connection]:
+        started = perf_counter()
         async with self._engine.connect() as leased:
+            metrics.pool_wait.observe(perf_counter() - started)
             driver: asyncpg.Connection = (await leased.get_raw_connection()).driver_connection  # type: ignore[assignment]
+            metrics.pool_connections_in_use.inc()
             try:
                 yield Connection(driver)
             except (asyncio.CancelledError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError):
@@ -135,6 +144,8 @@ class Database:
                 # otherwise it would go on, with its locks, and commit what nobody waits for any more.
                 await asyncio.shield(_close(driver))
                 raise
+            finally:
+                metrics.pool_connections_in_use.dec()
 
     async def _run(self, unit: Callable[[], Awaitable[T]]) -> T:
         """One retry of the whole unit after a deadlock or a serialization failure; everything else becomes a fact."""
@@ -143,6 +154,8 @@ class Database:
                 return await unit()
             except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
                 log.warning("unit retried", cause=type(error).__name__)
+                is_deadlock = isinstance(error, asyncpg.DeadlockDetectedError)
+                metrics.count_retry("deadlock" if is_deadlock else "serialization")
                 return await unit()
         except asyncpg.IntegrityConstraintViolationError as error:
             raise ConstraintViolation(error.constraint_name or "") from error
@@ -153,6 +166,7 @@ class Database:
         except asyncpg.QueryCanceledError as error:
             raise Unavailable("The database took too long and was stopped. Nothing was written.") from error
         except sqlalchemy.exc.TimeoutError as error:
+            metrics.pool_timeouts.inc()
             raise Unavailable("All database connections are in use. Nothing was written.") from error
         except _CONNECTION_ERRORS as error:
             log.warning("database unreachable", cause=type(error).__name__)

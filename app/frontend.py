@@ -178,8 +178,12 @@ def build(
     body_limits: BodyLimits,
     lifespan: Lifespan[FastAPI] | None = None,
     middleware: tuple[Middleware, ...] = (),
+    public_url: str | None = None,
 ) -> FastAPI:
-    """The application of a front end: the service itself for the native one, else one to be mounted on it."""
+    """The application of a front end: the service itself for the native one, else one to be mounted on it.
+
+    `public_url` is the service's, for the documents that describe it.
+    """
 
     async def render(request: Request, error: Exception) -> Response:
         fact = _fact(request, error)
@@ -192,6 +196,8 @@ def build(
         title=front_end.title,
         version=version,
         lifespan=lifespan,
+        servers=[{"url": public_url + front_end.mount}] if public_url else None,
+        root_path_in_servers=public_url is None,
         redirect_slashes=False,
         redoc_url=None,
         exception_handlers={AppError: render, RequestValidationError: render, HTTPException: render},

@@ -24,7 +24,7 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 import app
-from app import embedded, migrate
+from app import embedded, metrics, migrate
 from app.config import Settings, default_data_dir
 from app.database import Database, create_engine
 from app.errors import Unavailable
@@ -73,7 +73,7 @@ def serve(settings: Settings) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,
+            forwarded_allow_ips=settings.forwarded_allow_ips,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         if settings.workers == 1:
@@ -82,7 +82,8 @@ def serve(settings: Settings) -> None:
             if not server.started:
                 raise CannotRun("The service could not start; the log above says why.")
         else:
-            Multiprocess(config, sockets=[listener]).run()
+            with metrics.shared_by_workers():
+                Multiprocess(config, sockets=[listener]).run()
 
 
 def create_worker() -> FastAPI:
@@ -237,7 +238,8 @@ def _wait_until_it_answers(address: str) -> bool:
 def _greeting(address: str, settings: Settings, first: Provisioned | None) -> str:
     lines = [
         f"Polytag {app.__version__} answers at {address}",
-        f"  its documentation   {address}/docs",
+        *([f"  its public URL      {settings.public_url}"] if settings.public_url else []),
+        f"  its documentation   {settings.public_url or address}/docs",
         f"  its data            {describe_database(settings)}",
         "",
     ]

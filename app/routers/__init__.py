@@ -1,7 +1,7 @@
 """The native front end: Polytag's own API."""
 
 from app.frontend import FrontEnd
-from app.routers import audiences, contact_tags, contacts, health, me, tag_contacts, tags
+from app.routers import audiences, contact_tags, contacts, health, me, metrics, tag_contacts, tags
 from app.routers.problems import read_token, render_error
 
 NATIVE = FrontEnd(
@@ -16,6 +16,7 @@ NATIVE = FrontEnd(
         audiences.router,
         me.router,
         health.router,
+        metrics.router,
     ),
     read_token=read_token,
     render_error=render_error,

@@ -173,6 +173,7 @@ COUNTED: list[tuple[str, str, Json | None, int]] = [
     ("GET", "/contacts/{contact}/audiences", None, ONE),
     ("GET", "/audiences", None, ONE),
     ("GET", "/me", None, 0),
+    ("GET", "/metrics", None, 0),
 ]
 
 
