@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from time import perf_counter
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import asyncpg
 import sqlalchemy.exc
@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy import AdaptedConnection, event, text
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, QueuePool
 
 from app import metrics
 from app.errors import Unavailable
@@ -125,6 +125,10 @@ class Database:
 
         return await self._run(unit)
 
+    def connections_in_use(self) -> int:
+        """How many connections of the pool units of work hold now."""
+        return cast("QueuePool", self._engine.pool).checkedout()
+
     async def dispose(self) -> None:
         """Close all connections."""
         await self._engine.dispose()
@@ -133,9 +137,8 @@ class Database:
     async def _lease(self) -> AsyncIterator[Connection]:
         started = perf_counter()
         async with self._engine.connect() as leased:
-            metrics.pool_wait.observe(perf_counter() - started)
+            metrics.time_pool_wait(perf_counter() - started)
             driver: asyncpg.Connection = (await leased.get_raw_connection()).driver_connection  # type: ignore[assignment]
-            metrics.pool_connections_in_use.inc()
             try:
                 yield Connection(driver)
             except (asyncio.CancelledError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError):
@@ -144,8 +147,6 @@ class Database:
                 # otherwise it would go on, with its locks, and commit what nobody waits for any more.
                 await asyncio.shield(_close(driver))
                 raise
-            finally:
-                metrics.pool_connections_in_use.dec()
 
     async def _run(self, unit: Callable[[], Awaitable[T]]) -> T:
         """One retry of the whole unit after a deadlock or a serialization failure; everything else becomes a fact."""

@@ -27,6 +27,7 @@ DIALECTS: tuple[FrontEnd, ...] = ()
 
 RECORD_USE_EVERY_SECONDS = 10
 COUNT_UNNUMBERED_EVERY_SECONDS = 10
+LOOK_AT_POOL_EVERY_SECONDS = 1
 _LAST_RECORD_WITHIN_SECONDS = 2
 
 
@@ -58,6 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         tasks = [
             asyncio.create_task(authenticator.record_every(RECORD_USE_EVERY_SECONDS)),
             asyncio.create_task(_count_unnumbered_every(system, COUNT_UNNUMBERED_EVERY_SECONDS)),
+            asyncio.create_task(_look_at_pool_every(database, LOOK_AT_POOL_EVERY_SECONDS)),
         ]
         metrics.begin(version=app.__version__, connections=settings.pool_size)
         try:
@@ -89,6 +91,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         mounted = build(dialect, version=app.__version__, body_limits=body_limits, public_url=settings.public_url)
         service.mount(dialect.mount, mounted)
     return service
+
+
+async def _look_at_pool_every(database: Database, seconds: float) -> None:
+    """Keep the metric of connections in use, until cancelled. Noting each use would cost each request."""
+    while True:
+        metrics.pool_connections_in_use.set(database.connections_in_use())
+        await asyncio.sleep(seconds)
 
 
 async def _count_unnumbered_every(system: SystemRepository, seconds: float) -> None:

@@ -35,6 +35,7 @@ _registry = CollectorRegistry()
 # When a series began cannot be told for several workers.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
+_WAIT_MIN_SECONDS = 0.001
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 _requests = Counter(
@@ -67,14 +68,14 @@ _pool_size = Gauge(
 )
 pool_connections_in_use = Gauge(
     "polytag_database_pool_connections_in_use",
-    "Connections that units of work hold.",
+    "Connections that units of work hold, looked at every second.",
     multiprocess_mode="livesum",
     registry=_registry,
 )
-pool_wait = Histogram(
-    "polytag_database_pool_wait_seconds",
-    "Time until a unit of work had its connection.",
-    buckets=_BUCKETS,
+# Not a histogram: the rate of this is how many units wait at a time, which is what one wants to know.
+_pool_wait = Counter(
+    "polytag_database_pool_wait_seconds_total",
+    "Time that units of work waited for a connection, all together, without waits below a millisecond.",
     registry=_registry,
 )
 pool_timeouts = Counter(
@@ -114,6 +115,13 @@ def time_statement(name: str, seconds: float) -> None:
 @cache
 def _duration_of(statement: str) -> Histogram:
     return _statement_duration.labels(statement)
+
+
+def time_pool_wait(seconds: float) -> None:
+    """Note how long a unit of work waited for its connection."""
+    # Most do not wait, and noting that would cost as much as all else at a statement.
+    if seconds >= _WAIT_MIN_SECONDS:
+        _pool_wait.inc(seconds)
 
 
 def count_retry(cause: Literal["deadlock", "serialization"]) -> None:

@@ -1,6 +1,7 @@
 """What the database module counts of itself: units run again, connections held and waited for."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -51,12 +52,8 @@ async def test_a_serialization_failure_is_retried_once_and_counted(database: Dat
     assert value(here(), "polytag_database_statement_duration_seconds_count", statement="test.conflict") >= 2
 
 
-async def test_connections_in_use_and_waited_for(database_url: str) -> None:
-    in_use, waits, timeouts = (
-        "polytag_database_pool_connections_in_use",
-        "polytag_database_pool_wait_seconds_count",
-        "polytag_database_pool_timeouts_total",
-    )
+async def test_connections_in_use_and_waited_for_in_vain(database_url: str) -> None:
+    timeouts = "polytag_database_pool_timeouts_total"
     database = Database(create_engine(database_url, pool_size=2, pool_timeout=0.1))
     before = here()
     release = asyncio.Event()
@@ -66,23 +63,40 @@ async def test_connections_in_use_and_waited_for(database_url: str) -> None:
         await release.wait()
 
     holders = [asyncio.create_task(database.transaction(hold)) for _ in range(2)]
-    # Other tests' applications may hold one for a moment; nobody else holds two for long.
-    async with asyncio.timeout(20):
-        while value(here(), in_use) < 2:
-            await asyncio.sleep(0.01)
+    await until(lambda: database.connections_in_use() == 2)
     with pytest.raises(Unavailable, match="All database connections are in use"):
         await database.fetch(_ONE)
     assert value(here(), timeouts) - value(before, timeouts) == 1
-    release.set()
-    await asyncio.gather(*holders)
     # What is cancelled gives its connection back as well.
-    release.clear()
-    cancelled = asyncio.create_task(database.transaction(hold))
-    await asyncio.sleep(0.05)
-    cancelled.cancel()
-    await asyncio.gather(cancelled, return_exceptions=True)
-    async with asyncio.timeout(20):
-        while value(here(), in_use) != 0:
-            await asyncio.sleep(0.01)
-    assert value(here(), waits) - value(before, waits) >= 3
+    holders[0].cancel()
+    await until(lambda: database.connections_in_use() == 1)
+    release.set()
+    await asyncio.gather(*holders, return_exceptions=True)
+    assert database.connections_in_use() == 0
     await database.dispose()
+
+
+async def test_waits_are_added_up(database_url: str) -> None:
+    name = "polytag_database_pool_wait_seconds_total"
+    database = Database(create_engine(database_url, pool_size=1, pool_timeout=60))
+    release = asyncio.Event()
+
+    async def hold(connection: Connection) -> None:
+        await connection.fetch(_ONE)
+        await release.wait()
+
+    holder = asyncio.create_task(database.transaction(hold))
+    await until(lambda: database.connections_in_use() == 1)
+    before = value(here(), name)
+    waiting = asyncio.create_task(database.fetch(_ONE))
+    await asyncio.sleep(0.1)
+    release.set()
+    await asyncio.gather(holder, waiting)
+    assert value(here(), name) - before > 0.05
+    await database.dispose()
+
+
+async def until(what: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not what():
+            await asyncio.sleep(0.01)

@@ -6,7 +6,8 @@ import asyncpg
 import pytest
 
 from app.config import Settings
-from app.database import Database, create_engine
+from app.database import Connection, Database, create_engine
+from app.main import create_app
 from app.repositories.system import SystemRepository
 from tests.conftest import MakeDatabase, started
 from tests.databases import query
@@ -67,6 +68,28 @@ async def test_the_count_goes_on_after_the_database_was_away(
             await admin.close()
         await make_events(url, 2)
         await until_counted(43)
+
+
+async def test_connections_in_use_are_looked_at(new_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.main.LOOK_AT_POOL_EVERY_SECONDS", 0.01)
+    looked_at = "polytag_database_pool_connections_in_use"
+    url = await new_database()
+    release = asyncio.Event()
+
+    async def hold(_connection: Connection) -> None:
+        await release.wait()
+
+    service = create_app(Settings(database_url=url))  # type: ignore[arg-type]
+    async with service.router.lifespan_context(service) as state:
+        holders = [asyncio.create_task(state["database"].transaction(hold)) for _ in range(3)]
+        async with asyncio.timeout(20):
+            while value(here(), looked_at) != 3:
+                await asyncio.sleep(0.01)
+        release.set()
+        await asyncio.gather(*holders)
+        async with asyncio.timeout(20):
+            while value(here(), looked_at) != 0:
+                await asyncio.sleep(0.01)
 
 
 async def test_the_count_waits_for_a_schema(new_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
