@@ -4,6 +4,8 @@ Everything below those two takes plain values, so that it can be tested without 
 """
 
 import os
+import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -30,6 +32,18 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     workers: int = Field(1, ge=1, le=64, description="Processes that serve requests.")
+    public_url: str | None = Field(
+        None,
+        description="Where clients reach the service through a proxy, e.g. https://tags.example.com or "
+        "https://example.com/polytag. The proxy takes the path (/polytag) away before it passes a request on. `Link` "
+        "and `Location` then begin with this URL; without it they are paths.",
+    )
+    forwarded_allow_ips: str = Field(
+        "127.0.0.1",
+        description="Addresses and networks of the proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, "
+        "with commas between; empty for none, `*` for everybody, which is safe only where nobody but the proxy can "
+        "connect.",
+    )
     database_url: SecretStr | None = Field(
         None,
         description="postgresql://user:password@host/database of your own server (PostgreSQL 15 or newer). "
@@ -61,7 +75,7 @@ class Settings(BaseSettings):
         "auto", description="json: a JSON object a line. console: for people. auto: console on a terminal, else json."
     )
 
-    @field_validator("database_url", mode="before")
+    @field_validator("database_url", "public_url", mode="before")
     @classmethod
     def _empty_is_none(cls, url: object) -> object:
         # As a line without a value in an .env file has it.
@@ -83,3 +97,36 @@ class Settings(BaseSettings):
         if url is not None and urlsplit(url.get_secret_value()).scheme not in {"postgresql", "postgres"}:
             raise ValueError("must start with postgresql://, e.g. postgresql://polytag:secret@db.example.com/polytag")
         return url
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_public(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        # Characters that need no escape in a path, and no segment that a client would take out (`..`).
+        if not re.fullmatch(
+            r"https?://([\w-]+(\.[\w-]+)*|\[[0-9a-f:.]+\])(:\d{1,5})?(/(?!\.{1,2}(/|$))[\w.~-]+)*/?",
+            url,
+            re.ASCII | re.IGNORECASE,
+        ):
+            raise ValueError(
+                "must be like https://tags.example.com or https://example.com/polytag: http or https, without query, "
+                "fragment or credentials, the path of letters, digits and - . _ ~"
+            )
+        parts = urlsplit(url)
+        if parts.port == 0:
+            raise ValueError("must have a port that can be reached")
+        return parts._replace(netloc=parts.netloc.lower(), path=parts.path.removesuffix("/")).geturl()
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _are_networks(cls, addresses: str) -> str:
+        given = [address.strip() for address in addresses.split(",") if address.strip()]
+        if given == ["*"]:
+            return "*"
+        for address in given:
+            try:
+                ip_network(address)
+            except ValueError as error:
+                raise ValueError(f"must be addresses, networks or a single *, with commas between: {error}") from None
+        return ",".join(given)

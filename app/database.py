@@ -8,7 +8,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from time import perf_counter
+from typing import TypeVar, cast
 
 import asyncpg
 import sqlalchemy.exc
@@ -16,8 +17,9 @@ import structlog
 from sqlalchemy import AdaptedConnection, event, text
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, QueuePool
 
+from app import metrics
 from app.errors import Unavailable
 
 T = TypeVar("T")
@@ -81,7 +83,11 @@ class Connection:
         if "slot" in statement.parameters:
             values["slot"] = self._slot
         arguments = [values[name] for name in statement.parameters]
-        rows: list[Row] = await self._driver.fetch(statement.sql, *arguments)
+        started = perf_counter()
+        try:
+            rows: list[Row] = await self._driver.fetch(statement.sql, *arguments)
+        finally:
+            metrics.time_statement(statement.name, perf_counter() - started)
         return rows
 
     async def fetch_one(self, statement: Statement, **values: object) -> Row:
@@ -123,13 +129,19 @@ class Database:
 
         return await self._run(unit)
 
+    def connections_in_use(self) -> int:
+        """How many connections of the pool units of work hold now."""
+        return cast("QueuePool", self._engine.pool).checkedout()
+
     async def dispose(self) -> None:
         """Close all connections."""
         await self._engine.dispose()
 
     @asynccontextmanager
     async def _lease(self) -> AsyncIterator[Connection]:
+        started = perf_counter()
         async with self._engine.connect() as leased:
+            metrics.time_pool_wait(perf_counter() - started)
             driver: asyncpg.Connection = (await leased.get_raw_connection()).driver_connection  # type: ignore[assignment]
             try:
                 yield Connection(driver)
@@ -147,6 +159,8 @@ class Database:
                 return await unit()
             except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
                 log.warning("unit retried", cause=type(error).__name__)
+                is_deadlock = isinstance(error, asyncpg.DeadlockDetectedError)
+                metrics.count_retry("deadlock" if is_deadlock else "serialization")
                 return await unit()
         except asyncpg.IntegrityConstraintViolationError as error:
             raise ConstraintViolation(error.constraint_name or "") from error
@@ -157,6 +171,7 @@ class Database:
         except asyncpg.QueryCanceledError as error:
             raise Unavailable("The database took too long and was stopped. Nothing was written.") from error
         except sqlalchemy.exc.TimeoutError as error:
+            metrics.pool_timeouts.inc()
             raise Unavailable("All database connections are in use. Nothing was written.") from error
         except _CONNECTION_ERRORS as error:
             log.warning("database unreachable", cause=type(error).__name__)

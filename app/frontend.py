@@ -159,8 +159,12 @@ def build(
     body_limits: BodyLimits,
     lifespan: Lifespan[FastAPI] | None = None,
     middleware: tuple[Middleware, ...] = (),
+    public_url: str | None = None,
 ) -> FastAPI:
-    """The application of a front end: the service itself for the native one, else one to be mounted on it."""
+    """The application of a front end: the service itself for the native one, else one to be mounted on it.
+
+    `public_url` is the service's, for the documents that describe it.
+    """
 
     async def render(request: Request, error: Exception) -> Response:
         fact = _fact(request, error)
@@ -169,11 +173,13 @@ def build(
         state["error"] = type(fact).__name__
         return front_end.render_error(fact, state.get("request_id", ""))
 
+    base = (public_url or "") + front_end.mount
     app = FastAPI(
         title=front_end.title,
         version=version,
         # The framework knows of the mount during a request only.
-        servers=[{"url": front_end.mount}] if front_end.mount else None,
+        servers=[{"url": base}] if base else None,
+        root_path_in_servers=False,
         lifespan=lifespan,
         redirect_slashes=False,
         redoc_url=None,

@@ -6,11 +6,12 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
+import structlog
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 import app
-from app import logs, migrate
+from app import logs, metrics, migrate
 from app.config import Settings
 from app.database import Database, create_engine
 from app.dependencies import Authenticator
@@ -19,11 +20,15 @@ from app.middleware import Edge
 from app.repositories.system import SystemRepository
 from app.routers import NATIVE
 
+log = structlog.get_logger(__name__)
+
 # Each is a line here and a folder in app/dialects.
 DIALECTS: tuple[FrontEnd, ...] = ()
 FRONT_ENDS = {front_end.slug: front_end for front_end in (NATIVE, *DIALECTS)}
 
 RECORD_USE_EVERY_SECONDS = 10
+COUNT_UNNUMBERED_EVERY_SECONDS = 10
+LOOK_AT_POOL_EVERY_SECONDS = 1
 _LAST_RECORD_WITHIN_SECONDS = 2
 
 
@@ -52,7 +57,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         database = Database(engine)
         system = SystemRepository(database)
         authenticator = Authenticator(system.find_key, system.record_use)
-        recorder = asyncio.create_task(authenticator.record_every(RECORD_USE_EVERY_SECONDS))
+        tasks = [
+            asyncio.create_task(authenticator.record_every(RECORD_USE_EVERY_SECONDS)),
+            asyncio.create_task(_count_unnumbered_every(system, COUNT_UNNUMBERED_EVERY_SECONDS)),
+            asyncio.create_task(_look_at_pool_every(database, LOOK_AT_POOL_EVERY_SECONDS)),
+        ]
+        metrics.begin(version=app.__version__, connections=settings.pool_size)
         try:
             yield {
                 "database": database,
@@ -60,13 +70,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 "authenticate": authenticator,
             }
         finally:
-            recorder.cancel()
-            with suppress(asyncio.CancelledError):
-                await recorder
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_RECORD_WITHIN_SECONDS):
                     await authenticator.record()
             await database.dispose()
+            metrics.end()
 
     body_limits = BodyLimits(settings.max_body_bytes, settings.max_bulk_body_bytes)
     service = build(
@@ -74,10 +85,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=app.__version__,
         body_limits=body_limits,
         lifespan=lifespan,
-        middleware=(Middleware(Edge, timeout=settings.request_timeout),),
+        middleware=(Middleware(Edge, timeout=settings.request_timeout, public_url=settings.public_url),),
+        public_url=settings.public_url,
     )
     for dialect in DIALECTS:
-        service.mount(dialect.mount, build(dialect, version=app.__version__, body_limits=body_limits))
+        mounted = build(dialect, version=app.__version__, body_limits=body_limits, public_url=settings.public_url)
+        service.mount(dialect.mount, mounted)
     return service
 
 
@@ -85,3 +98,20 @@ def openapi_document(front_end: FrontEnd) -> dict[str, Any]:
     """The OpenAPI document of a front end, as the service has it at its `/openapi.json`. Nothing is started for it."""
     # No request is served, so no body is measured.
     return build(front_end, version=app.__version__, body_limits=BodyLimits(default=0, bulk=0)).openapi()
+
+
+async def _look_at_pool_every(database: Database, seconds: float) -> None:
+    """Keep the metric of connections in use, until cancelled. Noting each use would cost each request."""
+    while True:
+        metrics.pool_connections_in_use.set(database.connections_in_use())
+        await asyncio.sleep(seconds)
+
+
+async def _count_unnumbered_every(system: SystemRepository, seconds: float) -> None:
+    """Keep the metric of events that have no position yet, until cancelled."""
+    while True:
+        try:
+            metrics.events_unnumbered.set(await system.count_unnumbered(metrics.UNNUMBERED_MAX))
+        except Exception as error:  # noqa: BLE001  # whatever it was, the next time may do better
+            log.warning("unnumbered events not counted", cause=repr(error))
+        await asyncio.sleep(seconds)

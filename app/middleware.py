@@ -1,4 +1,5 @@
-"""What is around every request, as plain ASGI: its id, its time limit, its line in the log, and a net for faults.
+"""What is around every request, as plain ASGI: its id, its public address, its time limit, its line in the log and in
+the metrics, and a net for faults.
 
 `Edge` stands once around the whole service, `Net` around each front end. What they note about a request lies in
 `scope["state"]`, which is the request's own copy of the lifespan state and reaches mounted applications.
@@ -7,15 +8,20 @@
 import asyncio
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
+from ipaddress import ip_address
 from time import perf_counter
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import metrics
 from app.errors import AppError, InternalError, Unavailable
+from app.logs import mask_keys
 from app.values import new_id
 
 log = structlog.get_logger(__name__)
@@ -23,18 +29,26 @@ access_log = structlog.get_logger("app.access")
 
 Render = Callable[[AppError, str], Response]
 
-_REQUEST_ID = re.compile(rb"[\w-]{1,64}")
+_ADDRESS_MAX_LENGTH = 60
+_REQUEST_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 # Nobody reads the answer of a request whose client went away; proxies log such a one with this status too.
 _CLIENT_CLOSED_REQUEST = 499
 
 
 class Edge:
-    """Gives a request its id, answers HEAD by what GET would say, limits the time, writes the access line."""
+    """Gives a request its id, answers HEAD by what GET would say, limits the time, writes the access line, counts.
 
-    def __init__(self, app: ASGIApp, *, timeout: float) -> None:
+    With a public URL the request is what it was before the proxy took the URL's path away: `request.url`, and all that
+    is made of it, is public, whatever the headers say.
+    """
+
+    def __init__(self, app: ASGIApp, *, timeout: float, public_url: str | None = None) -> None:
         self._app = app
         self._timeout = timeout
+        public = urlsplit(public_url or "")
+        self._origin = f"{public.scheme}://{public.netloc}" if public_url else ""
+        self._scheme, self._host, self._prefix = public.scheme, public.netloc.encode(), public.path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,9 +61,12 @@ class Edge:
         if is_head:
             # A copy, since the server must go on seeing HEAD to frame the answer by it.
             scope = {**scope, "method": "GET"}
+        if self._origin:
+            scope = self._before_the_proxy(scope)
         request_id = _sent_request_id(scope) or new_id().hex
         state: dict[str, Any] = scope.setdefault("state", {})
         state["request_id"] = request_id
+        state["origin"], state["prefix"] = self._origin, self._prefix
         id_header = (b"x-request-id", request_id.encode())
 
         async def answer(message: Message) -> None:
@@ -73,8 +90,19 @@ class Edge:
         except ClientDisconnect:
             status = status or _CLIENT_CLOSED_REQUEST
         finally:
-            _write_access_line(method, scope, state, status or 500, perf_counter() - started)
+            _record(method, scope, state, status or 500, perf_counter() - started)
             structlog.contextvars.reset_contextvars(**tokens)
+
+    def _before_the_proxy(self, scope: Scope) -> Scope:
+        raw_path = scope.get("raw_path")
+        return {
+            **scope,
+            "scheme": self._scheme,
+            "headers": [(b"host", self._host), *(header for header in scope["headers"] if header[0] != b"host")],
+            "root_path": self._prefix,
+            "path": self._prefix + scope["path"],
+            "raw_path": raw_path and self._prefix.encode() + raw_path,
+        }
 
 
 class Net:
@@ -115,18 +143,23 @@ class Net:
 
 
 def route_of(scope: Scope) -> str | None:
-    """The template of the API route that was taken, with the mount in front. None where none was.
+    """The template of the API route that was taken, with the mount in front, without what a proxy takes away.
+
+    None where none was taken.
 
     The path itself is not for logs: it may hold an address, and would give metrics as many labels as there are ids.
     """
-    template: str | None = scope["state"].get("route") or getattr(scope.get("route"), "path", None)
-    return None if template is None else scope.get("root_path", "") + template
+    state = scope["state"]
+    template: str | None = state.get("route") or getattr(scope.get("route"), "path", None)
+    return None if template is None else scope.get("root_path", "").removeprefix(state.get("prefix", "")) + template
 
 
 def _sent_request_id(scope: Scope) -> str | None:
     for name, value in scope["headers"]:
         if name == b"x-request-id":
-            return value.decode("ascii") if _REQUEST_ID.fullmatch(value) else None
+            text = value.decode("latin-1")
+            # A key would be written down with whatever the request changes.
+            return text if _REQUEST_ID.fullmatch(text) and mask_keys(text) == text else None
     return None
 
 
@@ -138,9 +171,29 @@ def _too_slow(timeout: float) -> Unavailable:
     )
 
 
-def _write_access_line(method: str, scope: Scope, state: Mapping[str, Any], status: int, seconds: float) -> None:
+def _client_ip(scope: Scope) -> str | None:
+    client = scope.get("client")
+    return _address(client[0][:_ADDRESS_MAX_LENGTH]) if client else None
+
+
+@lru_cache(maxsize=1_000)
+def _address(text: str) -> str | None:
+    """An IP address. A proxy may pass on anything that claims to be one; what is none is left out."""
+    try:
+        # Without the zone of an IPv6 address, which is free text.
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    # Where one socket listens for both versions, clients of the older one have addresses of the newer.
+    return str((address.version == 6 and address.ipv4_mapped) or address)
+
+
+def _record(method: str, scope: Scope, state: Mapping[str, Any], status: int, seconds: float) -> None:
+    """The access line, and the metrics of a request."""
     principal = state.get("principal")
     front_end = state.get("front_end")
+    route = route_of(scope)
+    metrics.count_request(front_end.slug if front_end else metrics.OTHER, method, route, status, seconds)
     if status >= 500:
         write = access_log.warning
     elif principal is None and status < 400:
@@ -151,11 +204,12 @@ def _write_access_line(method: str, scope: Scope, state: Mapping[str, Any], stat
     write(
         "request",
         method=method,
-        route=route_of(scope),
+        route=route,
         status=status,
         error=state.get("error"),
         duration_ms=round(seconds * 1000, 1),
         front_end=front_end.slug if front_end else None,
         workspace=principal.workspace if principal else None,
         client=principal.client if principal else None,
+        client_ip=_client_ip(scope),
     )

@@ -25,7 +25,7 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 import app
-from app import embedded, migrate
+from app import embedded, metrics, migrate
 from app.config import Settings, default_data_dir
 from app.database import Database, create_engine
 from app.errors import NotFound, Unavailable
@@ -83,7 +83,7 @@ def serve(settings: Settings, *, as_json: bool = False) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,
+            forwarded_allow_ips=settings.forwarded_allow_ips,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         if settings.workers == 1:
@@ -92,7 +92,8 @@ def serve(settings: Settings, *, as_json: bool = False) -> None:
             if not server.started:
                 raise CannotRun("The service could not start; the log above says why.")
         else:
-            Multiprocess(config, sockets=[listener]).run()
+            with metrics.shared_by_workers():
+                Multiprocess(config, sockets=[listener]).run()
 
 
 def create_worker() -> FastAPI:
@@ -328,7 +329,8 @@ def _json_greeting(address: str, settings: Settings, first: Provisioned | None) 
 def _greeting(address: str, settings: Settings, first: Provisioned | None) -> str:
     lines = [
         f"Polytag {app.__version__} answers at {address}",
-        f"  its documentation   {address}/docs",
+        *([f"  its public URL      {settings.public_url}"] if settings.public_url else []),
+        f"  its documentation   {settings.public_url or address}/docs",
         f"  its data            {describe_database(settings)}",
         "",
     ]

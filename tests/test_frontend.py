@@ -706,7 +706,16 @@ def test_what_is_said_back(text: str, expected: str) -> None:
 
 @pytest.mark.parametrize(
     ("sent", "kept"),
-    [("abc-DEF_1", True), ("a" * 64, True), ("a" * 65, False), ("", False), ("a b", False), ("é", False)],
+    [
+        ("abc-DEF_1", True),
+        ("a" * 64, True),
+        ("a" * 65, False),
+        ("", False),
+        ("a b", False),
+        ("é", False),
+        # It would stand in events.
+        (KEY, False),
+    ],
 )
 async def test_request_ids(client: httpx.AsyncClient, sent: str, kept: bool) -> None:
     response = await client.get("/ping", headers=[(b"X-Request-Id", sent.encode("latin-1"))])
@@ -752,6 +761,7 @@ async def test_the_access_line(
         "front_end": "vendor" if "vendor" in path else "native",
         "workspace": "acme" if known else None,
         "client": "web" if known else None,
+        "client_ip": "127.0.0.1",
         "request_id": response.headers["x-request-id"],
     }
     assert "request_id" not in structlog.contextvars.get_contextvars()

@@ -34,6 +34,7 @@ SAMPLES = [
     Sample("sql", "app.dependencies -> sqlalchemy", {"dependencies.py": "from sqlalchemy import text"}),
     Sample("driver", "app.repositories.tags -> asyncpg", {"repositories/tags.py": "import asyncpg"}),
     Sample("alembic", "app.server -> alembic", {"server.py": "import alembic.command"}),
+    Sample("metrics", "app.middleware -> prometheus_client", {"middleware.py": "import prometheus_client"}),
     Sample("http", "app.repositories.tags -> fastapi", {"repositories/tags.py": "from fastapi import HTTPException"}),
     Sample("process", "app.main -> uvicorn", {"main.py": "import uvicorn"}),
     Sample("commands", "app.server -> typer", {"server.py": "import typer"}),

@@ -5,13 +5,18 @@ import io
 import json
 import logging
 import re
+import socket
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 import structlog
 
 from app import logs
+from app.values import new_key
+from tests.conftest import MakeDatabase
+from tests.test_server import Service, eventually
 
 KEY = "ptag_" + "Kk9" * 12 + "zz"
 
@@ -136,3 +141,56 @@ async def test_faults_of_tasks_are_logged_alike(stream: io.StringIO) -> None:
 )
 def test_masking_leaves_the_shown_prefix(text: str, expected: str) -> None:
     assert logs.mask_keys(text) == expected
+
+
+async def test_no_part_of_a_key_is_in_the_log_of_the_service(new_database: MakeDatabase) -> None:
+    """Wherever it is sent, in good requests and bad ones, and whatever is logged."""
+    url = await new_database()
+    with Service("--workers", "2", POLYTAG_DATABASE_URL=url, POLYTAG_LOG_LEVEL="debug") as service:
+        keys = [service.key, new_key(), service.key[5:], f"{service.key}x"]
+        async with httpx.AsyncClient(base_url=service.address) as client:
+            for key in keys:
+                # What is 200 and 404 with one of the keys is 401 with the others.
+                for path in (
+                    "/tags",
+                    f"/tags?search={key}",
+                    f"/tags/{key}",
+                    f"/%70tag_{key}",
+                    f"/contacts/{key}/tags/{key}",
+                ):
+                    for headers in (
+                        {"Authorization": f"Bearer {service.key}"},
+                        {"Authorization": f"Bearer {key}"},
+                        {"Authorization": key},
+                        {"Authorization": f"Bearer {service.key}", "X-Forwarded-For": f"{key}, 203.0.113.9, {key}"},
+                        {"Authorization": f"Bearer {service.key}", "X-Forwarded-For": f"fe80::1%{key}"},
+                        {"Host": key, "User-Agent": key, "Referer": f"https://example.com/{key}"},
+                        {"Host": f"{key}@[x", "X-Forwarded-Proto": key, "X-Request-Id": service.key, "Cookie": key},
+                    ):
+                        assert (await client.get(path, headers=headers)).status_code < 500
+                        assert (await client.post(path, headers=headers, content=key)).status_code < 500
+                assert (await client.request("PUT", f"/tags?{key}={key}", json={"name": key})).status_code == 405
+                say(service, f"GET /{key} HTTP/{key}\r\n{key}\r\n\r\n")
+                say(service, f"{key} / HTTP/1.1\r\nHost: {key}\r\n\r\n")
+                say(service, f"GET /{key} HTTP/1.1\r\nHost: {key}\r\nUpgrade: {key}\r\nConnection: upgrade\r\n\r\n")
+            last = (await client.get("/tags", headers={"Authorization": f"Bearer {service.key}"})).headers[
+                "x-request-id"
+            ]
+        assert eventually(lambda: any(last in line for line in service.log))
+        assert service.stop() == 0
+        text = "".join(service.log)
+        # It was looked at what was logged, after all.
+        assert text.count('"event": "request"') > 200
+        assert "Invalid HTTP request received" in text
+        for key in keys:
+            secret = key.removeprefix("ptag_")
+            assert [secret[at : at + 8] for at in range(len(secret) - 7) if secret[at : at + 8] in text] == []
+
+
+def say(service: Service, text: str) -> None:
+    """Send what no client would."""
+    host, _, port = service.address.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(text.encode())
+        connection.settimeout(10)
+        connection.recv(1_000)

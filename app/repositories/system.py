@@ -74,6 +74,15 @@ _RECORD_USE = Statement(
     """,
 )
 
+# The order makes the planner take the partial index, whatever it believes of how many there are.
+_COUNT_UNNUMBERED = Statement(
+    "system.count_unnumbered",
+    """
+    select count(*) as n
+    from (select from events where position is null order by workspace_id, sequence limit :up_to) unnumbered
+    """,
+)
+
 _HAS_WORKSPACES = Statement("system.has_workspaces", "select exists (select from workspaces) as has")
 
 _MAKE_WORKSPACE = Statement(
@@ -159,6 +168,11 @@ class SystemRepository:
     async def record_use(self, key_ids: Collection[UUID]) -> None:
         """Note that these keys were used by now."""
         await self._database.fetch(_RECORD_USE, key_ids=list(key_ids))
+
+    async def count_unnumbered(self, up_to: int) -> int:
+        """How many events have no position yet, over all workspaces. More than `up_to` are not counted."""
+        n: int = (await self._database.fetch_one(_COUNT_UNNUMBERED, up_to=up_to))["n"]
+        return n
 
     async def has_workspaces(self) -> bool:
         """Whether anything was ever provisioned here."""

@@ -1,7 +1,19 @@
 """The native front end: Polytag's own API."""
 
 from app.frontend import FrontEnd
-from app.routers import audiences, contact_search, contact_tags, contacts, events, health, keys, me, tag_contacts, tags
+from app.routers import (
+    audiences,
+    contact_search,
+    contact_tags,
+    contacts,
+    events,
+    health,
+    keys,
+    me,
+    metrics,
+    tag_contacts,
+    tags,
+)
 from app.routers.problems import read_token, render_error
 
 NATIVE = FrontEnd(
@@ -19,6 +31,7 @@ NATIVE = FrontEnd(
         keys.router,
         me.router,
         health.router,
+        metrics.router,
     ),
     read_token=read_token,
     render_error=render_error,

@@ -63,9 +63,10 @@ def link_next(request: Request, response: Response, page: Page[object]) -> None:
     kept = [(key, value) for key, value in request.query_params.items() if key not in {"cursor", "offset", *_LISTS}]
     kept += [(key, value) for key, value in request.query_params.multi_items() if key in _LISTS]
     query = "&".join(f"{quote(key)}={quote(value, safe='')}" for key, value in [*kept, ("cursor", page.next_cursor)])
-    response.headers["Link"] = f'<{quote(request.scope["path"])}?{query}>; rel="next"'
+    url = request.state.origin + quote(request.scope["path"])
+    response.headers["Link"] = f'<{url}?{query}>; rel="next"'
 
 
 def locate(request: Request, response: Response, path: str) -> None:
     """`Location` of an object that was made."""
-    response.headers["Location"] = request.scope.get("root_path", "") + path
+    response.headers["Location"] = request.state.origin + request.scope.get("root_path", "") + path

@@ -185,6 +185,7 @@ COUNTED: list[tuple[str, str, Json | None, int]] = [
     ("POST", "/keys?create_missing=true", {"scopes": ["tags:read"], "client": "new"}, MADE_FIRST),
     ("DELETE", "/keys/{key}", None, ONE),
     ("GET", "/me", None, 0),
+    ("GET", "/metrics", None, 0),
 ]
 
 

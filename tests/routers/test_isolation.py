@@ -241,6 +241,7 @@ def test_every_call_that_names_something_is_in_the_table() -> None:
         ("GET", "/me"),
         ("GET", "/healthz"),
         ("GET", "/readyz"),
+        ("GET", "/metrics"),
     }
 
 

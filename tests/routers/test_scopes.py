@@ -63,6 +63,7 @@ CALLS: list[tuple[str, str, Json | None, tuple[str, ...]]] = [
     ("GET", "/me", None, ()),
     ("GET", "/healthz", None, ()),
     ("GET", "/readyz", None, ()),
+    ("GET", "/metrics", None, ()),
 ]
 
 

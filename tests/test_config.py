@@ -1,0 +1,79 @@
+"""Settings that are more than a number: what is taken, in which form, and what is refused."""
+
+import pytest
+from pydantic import ValidationError
+
+from app.config import Settings
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("https://tags.example.com", "https://tags.example.com"),
+        ("https://tags.example.com/", "https://tags.example.com"),
+        ("HTTPS://Tags.Example.COM/PolyTag/", "https://tags.example.com/PolyTag"),
+        ("http://localhost:8080/a/b-c_d.e~f", "http://localhost:8080/a/b-c_d.e~f"),
+        ("http://polytag_service:8000", "http://polytag_service:8000"),
+        ("https://[2001:db8::1]:8443/tags", "https://[2001:db8::1]:8443/tags"),
+        ("", None),
+    ],
+)
+def test_public_urls(given: str, taken: str | None) -> None:
+    assert Settings(public_url=given).public_url == taken
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "tags.example.com",
+        "//tags.example.com",
+        "/polytag",
+        "ftp://tags.example.com",
+        "https://",
+        "https:///polytag",
+        "https://user@example.com",
+        "https://user:password@example.com",
+        "https://example.com?a=b",
+        "https://example.com/polytag?",
+        "https://example.com/polytag#top",
+        "https://example.com//polytag",
+        "https://example.com/polytag//",
+        "https://example.com/../polytag",
+        "https://example.com/a/./b",
+        "https://example.com/a%20b",
+        "https://example.com/a b",
+        "https://example.com/é",
+        "https://exämple.com",
+        "https://example.com\r\nX: y",
+        "https://example.com/\n",
+        "https://example.com:port",
+        "https://example.com:99999",
+        "https://example.com:0",
+        "https://[2001:db8::1",
+        "https://[::x]",
+        " https://example.com",
+    ],
+)
+def test_what_is_no_public_url(given: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings(public_url=given)
+    assert "password" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        (" 10.0.0.0/8 ,, 2001:db8::/32,::1 ", "10.0.0.0/8,2001:db8::/32,::1"),
+        ("*", "*"),
+        ("", ""),
+    ],
+)
+def test_trusted_proxies(given: str, taken: str) -> None:
+    assert Settings(forwarded_allow_ips=given).forwarded_allow_ips == taken
+
+
+@pytest.mark.parametrize("given", ["proxy.example.com", "10.0.0.1/8", "10.0.0", "*,127.0.0.1", "127.0.0.1 10.0.0.1"])
+def test_what_is_no_trusted_proxy(given: str) -> None:
+    with pytest.raises(ValidationError):
+        Settings(forwarded_allow_ips=given)
