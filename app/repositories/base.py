@@ -71,6 +71,10 @@ class Repository:
             )
         return slug
 
+    def _audience_or_all(self, audience: str | None) -> str | None:
+        """The slug of the audience that a list is of; None where it is of all: for `*`, or where none is in force."""
+        return None if audience == "*" else audience or self._principal.audience
+
 
 def unknown_audience(slug: str) -> InvalidInput:
     """The fact that the audience named in the query does not exist in this workspace."""

@@ -77,7 +77,7 @@ _FIND_TAGS = Statement(
     """,
 )
 
-# What a list is read from, with the column that holds the contact.
+# What a list is walked along, with the column that holds the contact.
 Source: TypeAlias = Literal["contacts", "members", "tags"]
 _SOURCES: dict[Source, tuple[str, str]] = {
     "contacts": ("contacts c", "c.id"),
@@ -94,38 +94,13 @@ _FILTERS = {
     "external_id": "c.external_id = :external_id",
 }
 
-# A search is answered in the order of emails. Up to so many contacts of a tag are sorted for it; more than that are
-# frequent enough among the emails to be met there.
+# A search is answered in the order of emails. Up to so many contacts of a tag or an audience are sorted for it; where
+# there are more, it walks along the emails.
 SORTED_MAX = 10_000
 
-# What is looked up for one contact after the other, in the order of the list. `offset 0` and the aggregate keep it so:
-# as a join, planned without knowing which tags or emails are meant, it might begin at the wrong end.
-_IS_MEMBER = """
-            cross join lateral (
-                select from audience_members m
-                where m.workspace_id = :workspace_id and m.audience_id = (select scope.id from scope)
-                    and m.contact_id = {contact_id}
-                offset 0
-            ) member"""
-_CONTACT = """
-            cross join lateral (
-                select c.email_key from contacts c
-                where c.workspace_id = :workspace_id and c.id = {contact_id} and {where}
-                offset 0
-            ) c"""
-_TAGGED = """
-            cross join lateral (
-                select coalesce(array_agg(carried.tag_id), '{{}}') as ids
-                from contact_tags carried
-                where carried.workspace_id = :workspace_id and carried.contact_id = {contact_id}
-                    and carried.tag_id = any(cast(:named as uuid[]))
-            ) tagged"""
-
-
-_MEMBERS_BUT = """(
-                select count(*) from audience_members m
-                where m.workspace_id = :workspace_id and m.audience_id = (select scope.id from scope)
-            ) -"""
+# Several tags are walked along side by side, each as far as the page could need it. Beyond so many contacts in all,
+# the members are walked along instead.
+WALKED_MAX = 50_000
 
 # How the total of a list is counted: contact by contact; or, faster where there are many, from all assignments of the
 # tags that its filter names, as those who meet it, or as all members but those who do not.
@@ -138,36 +113,93 @@ _LOOKUP_COSTS = 5
 def _list(
     source: Source,
     filters: tuple[str, ...],
-    conditions: tuple[str, ...],
+    condition: str | None,
     counting: Counting,
     *,
     in_audience: bool,
     has_cursor: bool,
 ) -> Statement:
-    """The statement of a list. `conditions` are SQL over `tagged.ids`, those of the named tags that a contact carries.
+    """The statement of a list. `condition` is SQL over `tagged.ids`, those of the named tags that a contact carries.
 
     Bounded, since callers make up conditions; what they hold comes as parameters.
     """
+    found = _found(source, filters, condition, in_audience=in_audience)
+    total = _grouped_total(condition, counting) if condition and counting != "one_by_one" else _total(source, found)
+    return Statement(
+        f"contact_search.list.{source}",
+        f"""
+        with scope as (
+            select a.id from audiences a where a.workspace_id = :workspace_id and a.slug = :audience
+        )
+        select head.*, page.key, contact.*
+        from (
+            select (select scope.id from scope) as audience_id,
+                (select count(*) from tags t where t.workspace_id = :workspace_id and t.id = any(:tag_ids)) as tags,
+                case when :include_total then ({total}) end as total
+        ) head
+        left join lateral ({_page(source, filters, found, has_cursor=has_cursor)}
+            limit :limit offset :offset
+        ) page on true
+        left join lateral (
+            select {CONTACT_COLUMNS} from contacts c where c.workspace_id = :workspace_id and c.id = page.id offset 0
+        ) contact on true
+        order by page.key
+        """,
+    )
+
+
+def _found(source: Source, filters: tuple[str, ...], condition: str | None, *, in_audience: bool) -> str:
+    """The contacts of a list, with what is looked up for one after the other, in the order of the walk.
+
+    `offset 0` and the aggregate keep it so: as a join, planned without knowing which tags or emails are meant, it might
+    begin at the wrong end.
+    """
     table, contact_id = _SOURCES[source]
-    key = "c.email_key" if "search" in filters else contact_id
     clauses = [f"{contact_id.partition('.')[0]}.workspace_id = :workspace_id"]
     lookups = ""
+    if source == "members":
+        clauses.append("m.audience_id = (select scope.id from scope)")
     if source == "contacts":
         clauses += [_FILTERS[name] for name in filters]
-        lookups += _IS_MEMBER if in_audience else ""
-    elif source == "members":
-        clauses += ["m.audience_id = (select scope.id from scope)"]
+        if in_audience:
+            lookups += f"""
+            cross join lateral (
+                select from audience_members m
+                where m.workspace_id = :workspace_id and m.audience_id = (select scope.id from scope)
+                    and m.contact_id = {contact_id}
+                offset 0
+            ) member"""
     elif filters:
-        lookups += _CONTACT.replace("{where}", " and ".join(_FILTERS[name] for name in filters))
-    if conditions:
-        clauses += conditions
-        lookups += _TAGGED
-    found = f"from {table} {lookups.format(contact_id=contact_id)} where {' and '.join(clauses)}"
+        lookups += f"""
+            cross join lateral (
+                select c.email_key from contacts c
+                where c.workspace_id = :workspace_id and c.id = {contact_id}
+                    and {" and ".join(_FILTERS[name] for name in filters)}
+                offset 0
+            ) c"""
+    if condition:
+        clauses.append(condition)
+        lookups += f"""
+            cross join lateral (
+                select coalesce(array_agg(carried.tag_id), '{{}}') as ids
+                from contact_tags carried
+                where carried.workspace_id = :workspace_id and carried.contact_id = {contact_id}
+                    and carried.tag_id = any(cast(:named as uuid[]))
+            ) tagged"""
+    return f"from {table} {lookups} where {' and '.join(clauses)}"
+
+
+def _page(source: Source, filters: tuple[str, ...], found: str, *, has_cursor: bool) -> str:
+    contact_id = _SOURCES[source][1]
+    key = "c.email_key" if "search" in filters else contact_id
     after = f"and {key} > :after" if has_cursor else ""
-    if source == "tags":
-        total = f"select count(distinct {contact_id}) {found} and ct.tag_id = any(:driving)"
-        # As many of each tag as the page could need; who carries several of them is there several times.
-        page = f"""
+    if source != "tags":
+        return f"""
+            select {contact_id} as id, {key} as key
+            {found} {after}
+            order by {key}"""
+    # As many of each tag as the page could need; who carries several of them is there several times.
+    return f"""
             select distinct one.id, one.key
             from unnest(cast(:driving as uuid[])) as driving(tag_id)
             cross join lateral (
@@ -177,41 +209,44 @@ def _list(
                 limit cast(:limit as bigint) + cast(:offset as bigint)
             ) one
             order by one.key"""
-    else:
-        total = f"select count(*) {found}"
-        page = f"""
-            select {contact_id} as id, {key} as key
-            {found} {after}
-            order by {key}"""
-    if counting != "one_by_one" and conditions:
-        total = f"""
-            select {_MEMBERS_BUT if counting == "all_but_carriers" else ""} count(*)
-            from (
-                select array_agg(ct.tag_id) as ids
-                from contact_tags ct
-                where ct.workspace_id = :workspace_id and ct.tag_id = any(cast(:named as uuid[]))
-                group by ct.contact_id
-            ) tagged
-            where {"not" if counting == "all_but_carriers" else ""} {" and ".join(conditions)}"""
-    return Statement(
-        f"contact_search.list.{source}",
-        f"""
-        with scope as (
+
+
+def _total(source: Source, found: str) -> str:
+    if source == "tags":
+        return f"select count(distinct ct.contact_id) {found} and ct.tag_id = any(:driving)"
+    return f"select count(*) {found}"
+
+
+def _grouped_total(condition: str, counting: Counting) -> str:
+    members = """(
+            select count(*) from audience_members m
+            where m.workspace_id = :workspace_id and m.audience_id = (select scope.id from scope)
+        ) -"""
+    but = counting == "all_but_carriers"
+    return f"""
+        select {members if but else ""} count(*)
+        from (
+            select array_agg(ct.tag_id) as ids
+            from contact_tags ct
+            where ct.workspace_id = :workspace_id and ct.tag_id = any(cast(:named as uuid[]))
+            group by ct.contact_id
+        ) tagged
+        where {"not" if but else ""} {condition}"""
+
+
+_COUNT_MEMBERS = Statement(
+    "contact_search.count_members",
+    """
+    select count(*) as n
+    from (
+        select from audience_members m
+        where m.workspace_id = :workspace_id and m.audience_id = (
             select a.id from audiences a where a.workspace_id = :workspace_id and a.slug = :audience
         )
-        select head.*, page.key, contact.*
-        from (
-            select (select scope.id from scope) as audience_id, case when :include_total then ({total}) end as total
-        ) head
-        left join lateral ({page}
-            limit :limit offset :offset
-        ) page on true
-        left join lateral (
-            select {CONTACT_COLUMNS} from contacts c where c.workspace_id = :workspace_id and c.id = page.id offset 0
-        ) contact on true
-        order by page.key
-        """,
-    )
+        limit :at_most
+    ) counted
+    """,
+)
 
 
 class ContactSearchRepository(Repository):
@@ -233,7 +268,7 @@ class ContactSearchRepository(Repository):
         By id, and with `search`, the start of the email, by email. Tags need an audience; InvalidInput names those
         that it has not.
         """
-        slug = None if audience == "*" else audience or self._principal.audience
+        slug = self._audience_or_all(audience)
         identity = fingerprint("contacts", slug, search, email, external_id, tags and tags.identity())
         by_email = search is not None
         after: UUID | str | None = None
@@ -263,7 +298,7 @@ class ContactSearchRepository(Repository):
 
     async def count(self, tags: TagFilter, *, audience: str | None = None) -> int:
         """How many members of the audience the filter means."""
-        slug = None if audience == "*" else audience or self._principal.audience
+        slug = self._audience_or_all(audience)
         [row] = await self._fetch(slug, {}, tags, include_total=True, limit=0, offset=0, after=None)
         return int(row["total"])
 
@@ -278,26 +313,19 @@ class ContactSearchRepository(Repository):
         offset: int,
         after: UUID | str | None,
     ) -> Sequence[Row]:
-        # One email or id is one contact at most.
-        source: Source = "contacts" if audience is None or filters else "members"
-        conditions: list[str] = []
+        found = await self._find(tags, audience) if tags is not None else {}
+        cover = None if tags is None else _cover(tags, found)
+        source = await self._source(audience, filters, cover, depth=limit + offset)
         lists: list[list[UUID]] = []
-        driving: list[UUID] = []
-        counting: Counting = "one_by_one"
-        if tags is not None:
-            found = await self._find(tags, audience)
-            cover = _cover(tags, found)
-            if cover is not None and (not filters or ("search" in filters and _contact_count(cover) <= SORTED_MAX)):
-                source, driving = "tags", [tag.id for tag in cover]
-            if source != "tags" or not _is_a_single_list(tags):
-                conditions = [_condition(tags, found, lists)]
-            if not filters:
-                counting = _counting(tags, found, cover)
+        condition = None
+        if tags is not None and not (source == "tags" and _is_a_single_list(tags)):
+            condition = _condition(tags, found, lists)
+        counting: Counting = "one_by_one" if tags is None or filters else _counting(tags, found, cover)
         rows = await self._database.fetch(
             _list(
                 source,
                 tuple(filters),
-                tuple(conditions),
+                condition,
                 counting,
                 in_audience=audience is not None,
                 has_cursor=after is not None,
@@ -306,7 +334,8 @@ class ContactSearchRepository(Repository):
             **filters,
             **{f"tags_{place}": ids for place, ids in enumerate(lists)},
             named=[tag_id for ids in lists for tag_id in ids],
-            driving=driving,
+            driving=[tag.id for tag in cover or ()],
+            tag_ids=[tag.id for tag in found.values()],
             audience=audience,
             include_total=include_total,
             limit=limit,
@@ -315,7 +344,32 @@ class ContactSearchRepository(Repository):
         )
         if audience is not None and rows[0]["audience_id"] is None:
             raise unknown_audience(audience)
+        if rows[0]["tags"] < len(found):
+            # One went since it was found, and now nobody carries it: `none` of it would mean everyone.
+            return await self._fetch(
+                audience, filters, tags, include_total=include_total, limit=limit, offset=offset, after=after
+            )
         return rows
+
+    async def _source(
+        self, audience: str | None, filters: dict[str, str], cover: Sequence[_CountedTag] | None, *, depth: int
+    ) -> Source:
+        """What the list is walked along; `depth` is how many contacts its page ends behind."""
+        if audience is None:
+            return "contacts"
+        if filters.keys() & {"email_key", "external_id"}:
+            # One contact at most.
+            return "contacts"
+        if "search" in filters:
+            if cover is not None and _contact_count(cover) <= SORTED_MAX:
+                return "tags"
+            row = await self._database.fetch_one(
+                _COUNT_MEMBERS, **self._caller, audience=audience, at_most=SORTED_MAX + 1
+            )
+            return "members" if row["n"] <= SORTED_MAX else "contacts"
+        if cover is None:
+            return "members"
+        return "tags" if len(cover) == 1 or len(cover) * depth <= WALKED_MAX else "members"
 
     async def _find(self, tags: TagFilter, audience: str | None) -> Mapping[str, _CountedTag]:
         """The tags that a filter names, by slug. One that is not there must not be passed over: in `none` it would

@@ -388,7 +388,7 @@ class ContactTagRepository(Repository):
         self, contact_ids: Sequence[UUID], *, audience: str | None = None
     ) -> Mapping[UUID, Sequence[ContactTag]]:
         """The tags of each contact by slug, in one audience; in all of them for `*`, or where none is in force."""
-        slug = None if audience == "*" else audience or self._principal.audience
+        slug = self._audience_or_all(audience)
         rows = await self._database.fetch(_LIST_OF_MANY, **self._caller, contact_ids=contact_ids, audience=slug)
         tags: dict[UUID, list[ContactTag]] = {contact_id: [] for contact_id in contact_ids}
         for row in rows:

@@ -85,7 +85,7 @@ async def search_contacts(
 ) -> ContactList | ContactCount:
     """The members of an audience whom a filter means, by id; or only their number."""
     tags = _filter(body.filter, ("body", "filter"))
-    if body.model_dump().get("count_only"):
+    if body.count_only is True:
         return ContactCount(count=await contacts.count(tags, audience=audience))
     found = await contacts.list(page, audience=audience, tags=tags, include_total=include_total)
     return await _shape(found, contact_tags if expand else None, audience)

@@ -18,7 +18,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from app.config import Settings
-from app.database import Connection, Database, Statement, create_engine, statement_log
+from app.database import Database, create_engine, statement_log
 from app.routers import problems
 from tests.conftest import Api, MakeDatabase, client_of, make_workspace, started
 from tests.databases import query
@@ -41,6 +41,7 @@ from tests.routers.calls import (
     slugs_of,
     state_of,
 )
+from tests.rows_read import rows_read
 
 
 async def test_x1_outcomes_of_a_bulk(api: Api, other_api: Api) -> None:
@@ -237,36 +238,6 @@ async def test_x10_cursors(api: Api) -> None:
         text = cursor["cursor"]
         tampered = text[:place] + ("A" if text[place] != "A" else "B") + text[place + 1 :]
         problem(await api.get(path, params={"cursor": tampered}), 400, "invalid_cursor")
-
-
-async def rows_read(api: Api, monkeypatch: pytest.MonkeyPatch, path: str) -> int:
-    """How many rows the database looks at for a call: its statements are run again, where the server counts them."""
-    ran: list[tuple[Statement, dict[str, object]]] = []
-    fetch = Connection.fetch
-
-    async def note(self: Connection, statement: Statement, **values: object) -> list[Any]:
-        ran.append((statement, values))
-        return await fetch(self, statement, **values)
-
-    # The key is known from here on, so that looking it up is not counted.
-    answered(await api.get("/me"))
-    with monkeypatch.context() as patched:
-        patched.setattr(Connection, "fetch", note)
-        answered(await api.get(path))
-    assert ran
-
-    async def work(connection: Connection) -> int:
-        before = (await connection.fetch_one(_ROWS_READ))["n"]
-        for statement, values in ran:
-            await connection.fetch(statement, **values)
-        return int((await connection.fetch_one(_ROWS_READ))["n"] - before)
-
-    return await api.workspace.database.transaction(work)
-
-
-_ROWS_READ = Statement(
-    "test.rows_read", "select sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) as n from pg_stat_xact_user_tables"
-)
 
 
 @pytest.mark.parametrize(

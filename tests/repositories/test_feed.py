@@ -94,7 +94,7 @@ async def test_an_event_that_is_committed_late_is_not_skipped(arena: Workspace) 
 
     slow_one = asyncio.create_task(arena.database.transaction(slow))
     await drawn.wait()
-    [contact] = await arena.make_contacts(1)
+    await arena.make_contacts(1)
     before = await feed.list(after=0, limit=100)
     assert [event.type for event in before.events] == ["audience.created", "contact.created", "contact.joined"]
     assert not before.has_more
@@ -102,7 +102,6 @@ async def test_an_event_that_is_committed_late_is_not_skipped(arena: Workspace) 
     await slow_one
     late = await feed.list(after=before.next_position, limit=100)
     assert [(event.type, event.position) for event in late.events] == [("tag.created", before.next_position + 1)]
-    assert contact not in {event.contact_id for event in late.events}
 
 
 async def test_the_cursor_is_there_at_the_end_and_goes_on_from_there(workspace: Workspace) -> None:

@@ -41,10 +41,10 @@ def statements_of(module: Any) -> Iterator[Statement]:
                 yield value(*positional, **by_name)
 
 
-# What a builder that takes a tuple knows: each part adds a clause of its own to the statement.
-PARTS = {
+# What a builder that takes a tuple knows, each part a clause of its own; or one that takes a clause.
+PARTS: dict[tuple[str, str], Any] = {
     ("app.repositories.contact_search", "filters"): ("search", "email_key", "external_id"),
-    ("app.repositories.contact_search", "conditions"): ("tagged.ids @> cast(:tags_0 as uuid[])",),
+    ("app.repositories.contact_search", "condition"): "tagged.ids @> cast(:tags_0 as uuid[])",
     ("app.repositories.tag_contacts", "filters"): ("assigned_after", "assigned_before"),
     ("app.repositories.tags", "filters"): ("search", "tag_ids", "slug"),
 }
@@ -55,6 +55,8 @@ def choices_of(hint: Any, module: str, name: str) -> Sequence[Any]:
         return (False, True)
     if hint == tuple[str, ...]:
         return [(), PARTS[module, name]]
+    if hint == str | None:
+        return [None, PARTS[module, name]]
     assert get_origin(hint) is Literal, f"{hint} has no end of choices"
     return get_args(hint)
 
@@ -144,6 +146,7 @@ TAGGED: Json = {"tags": ["VIP", "beta"]}
 ONE = 1
 LOCKED_FIRST = 2
 TAGS_FIRST = 2
+MEMBERS_FIRST = 2
 WITH_TAGS = 2
 MADE_FIRST = 2
 COUNTED: list[tuple[str, str, Json | None, int]] = [
@@ -171,7 +174,9 @@ COUNTED: list[tuple[str, str, Json | None, int]] = [
     ("PATCH", "/contacts/{contact}/tags", {"add": ["VIP"], "remove": ["beta"]}, LOCKED_FIRST),
     ("PATCH", "/contacts/{contact}/tags", {"add": ["VIP"]}, ONE),
     ("GET", "/contacts", None, ONE),
-    ("GET", "/contacts?include_total=true&search=c", None, ONE),
+    ("GET", "/contacts?include_total=true", None, ONE),
+    ("GET", "/contacts?include_total=true&search=c", None, MEMBERS_FIRST),
+    ("GET", "/contacts?email=c0@example.com", None, ONE),
     ("GET", "/contacts?expand=tags", None, WITH_TAGS),
     ("GET", "/contacts?tags_all=vip&tags_none=beta", None, TAGS_FIRST),
     ("POST", "/contacts/search", {"filter": {"any": ["vip", "beta"]}}, TAGS_FIRST),

@@ -1,0 +1,40 @@
+"""How many rows the database looks at, which no machine and no load changes."""
+
+from typing import Any
+
+import pytest
+
+from app.database import Connection, Statement
+from tests.conftest import Api
+from tests.routers.calls import answered
+
+_ROWS_READ = Statement(
+    "test.rows_read", "select sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) as n from pg_stat_xact_user_tables"
+)
+
+
+async def rows_read(api: Api, monkeypatch: pytest.MonkeyPatch, path: str, body: object = None) -> int:
+    """How many rows the database looks at for a call: its statements are run again, where the server counts them."""
+    ran: list[tuple[Statement, dict[str, object]]] = []
+    fetch = Connection.fetch
+
+    async def note(self: Connection, statement: Statement, **values: object) -> list[Any]:
+        # What the service does of its own now and then is not the call's.
+        if not statement.name.startswith("system."):
+            ran.append((statement, values))
+        return await fetch(self, statement, **values)
+
+    # The key is known from here on, so that looking it up is not counted.
+    answered(await api.get("/me"))
+    with monkeypatch.context() as patched:
+        patched.setattr(Connection, "fetch", note)
+        answered(await api.request("GET" if body is None else "POST", path, json=body))
+    assert ran
+
+    async def work(connection: Connection) -> int:
+        before = (await connection.fetch_one(_ROWS_READ))["n"]
+        for statement, values in ran:
+            await connection.fetch(statement, **values)
+        return int((await connection.fetch_one(_ROWS_READ))["n"] - before)
+
+    return await api.workspace.database.transaction(work)
