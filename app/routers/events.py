@@ -25,7 +25,7 @@ async def list_events(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="The most events that are wanted.")] = LIMIT_DEFAULT,
 ) -> EventList:
-    """The changes behind a cursor. Each has one position, none is skipped, and no answer ever changes.
+    """The changes behind a cursor. Each has one position, none is skipped, and neither changes later.
 
     With `types` an answer can be empty and still have more behind it: go on with its `next_cursor`.
     """
