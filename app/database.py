@@ -172,6 +172,8 @@ class Database:
             raise Unavailable("The database took too long and was stopped. Nothing was written.") from error
         except sqlalchemy.exc.TimeoutError as error:
             metrics.pool_timeouts.inc()
+            # Those who wait in vain wait longest.
+            metrics.time_pool_wait(cast("QueuePool", self._engine.pool).timeout())
             raise Unavailable("All database connections are in use. Nothing was written.") from error
         except _CONNECTION_ERRORS as error:
             log.warning("database unreachable", cause=type(error).__name__)

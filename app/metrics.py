@@ -6,8 +6,10 @@ bound, and none of them tells of a tenant.
 """
 
 import gzip
+import multiprocessing
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,11 +23,12 @@ from prometheus_client.exposition import choose_encoder, gzip_accepted
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 # Unnumbered events are counted up to here.
-UNNUMBERED_MAX = 100_000
+UNNUMBERED_MAX = 10_000
 
 OTHER = "other"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
+_OWN_PREFIX = "polytag-metrics-"
 _DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 # The library decides by it at its import, too, whether values are in files.
 _DIRECTORY = os.environ.get(_DIRECTORY_VARIABLE)
@@ -75,7 +78,7 @@ pool_connections_in_use = Gauge(
 # Not a histogram: the rate of this is how many units wait at a time, which is what one wants to know.
 _pool_wait = Counter(
     "polytag_database_pool_wait_seconds_total",
-    "Time that units of work waited for a connection, all together, without waits below a millisecond.",
+    "Time that units of work waited for a connection, opened for them or in vain included; not below a millisecond.",
     registry=_registry,
 )
 pool_timeouts = Counter(
@@ -133,17 +136,22 @@ def begin(*, version: str, connections: int) -> None:
     """To be called by a process that begins to serve. What is left of workers that were killed goes."""
     if _DIRECTORY is not None and sys.platform != "win32":  # where asking for a process would end it
         for file in Path(_DIRECTORY).glob("gauge_live*.db"):
-            pid = int(file.stem.rpartition("_")[2])
-            if not _is_alive(pid):
-                _forget_gauges(_DIRECTORY, pid)
+            pid = file.stem.rpartition("_")[2]
+            if pid.isdecimal() and not _is_alive(int(pid)):
+                _forget_gauges(_DIRECTORY, int(pid))
     _build_info.labels(version).set(1)
     _pool_size.set(connections)
 
 
 def end() -> None:
     """To be called by a process that serves no longer. Its counts stay, or sums would fall; its gauges go."""
-    if _DIRECTORY is not None:
-        _forget_gauges(_DIRECTORY, os.getpid())
+    if _DIRECTORY is None:
+        return
+    _forget_gauges(_DIRECTORY, os.getpid())
+    supervisor = multiprocessing.parent_process()
+    if supervisor is not None and os.getppid() != supervisor.pid and Path(_DIRECTORY).name.startswith(_OWN_PREFIX):
+        # It was killed, and cannot put its directory away.
+        shutil.rmtree(_DIRECTORY, ignore_errors=True)
 
 
 def _is_alive(pid: int) -> bool:
@@ -165,7 +173,7 @@ def _forget_gauges(directory: str, pid: int) -> None:
 @contextmanager
 def shared_by_workers() -> Iterator[None]:
     """The directory in which processes that are started inside keep their values, for each of them to tell all."""
-    with tempfile.TemporaryDirectory(prefix="polytag-metrics-", ignore_cleanup_errors=True) as directory:
+    with tempfile.TemporaryDirectory(prefix=_OWN_PREFIX, ignore_cleanup_errors=True) as directory:
         os.environ[_DIRECTORY_VARIABLE] = directory
         yield
 

@@ -102,7 +102,11 @@ def limits() -> str:
         ("tags in `POST /tags/batch`", tags.BATCH_MAX, ""),
         ("contacts in `POST /contacts/batch`", contacts.BATCH_MAX, ""),
         ("tags, audiences of one contact there", contacts.TAGS_MAX, f"audiences: {contacts.AUDIENCES_MAX}"),
-        ("tags that a filter names", contact_search.FILTER_TAGS_MAX, "in all; in each of `tags_all`, `tags_any`, `tags_none`"),
+        (
+            "tags that a filter names",
+            contact_search.FILTER_TAGS_MAX,
+            "in all; in a query, in each of the three lists",
+        ),
         ("filters in one another", contact_search.FILTER_DEPTH_MAX, "deep"),
         ("ids in `added` or `removed` of one event", IDS_PER_EVENT, "larger changes are several events"),
         ("JSON in one another", JSON_MAX_DEPTH, "deep"),

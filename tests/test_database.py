@@ -68,6 +68,8 @@ async def test_connections_in_use_and_waited_for_in_vain(database_url: str) -> N
     with pytest.raises(Unavailable, match="All database connections are in use"):
         await database.fetch(_ONE)
     assert value(here(), timeouts) - value(before, timeouts) == 1
+    waited = "polytag_database_pool_wait_seconds_total"
+    assert value(here(), waited) - value(before, waited) >= 0.1
     # What is cancelled gives its connection back as well.
     holders[0].cancel()
     await until(lambda: database.connections_in_use() == 1)

@@ -88,6 +88,8 @@ def test_it_is_compressed_on_demand() -> None:
 
 # Several workers.
 
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to tell workers apart")
+
 
 def workers_of(service: Service) -> list[int]:
     """The processes that serve."""
@@ -98,6 +100,13 @@ def workers_of(service: Service) -> list[int]:
             if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
                 found.append(int(child))
     return found
+
+
+def directory_of(worker: int) -> Path:
+    """Where a worker keeps its values."""
+    environment = Path(f"/proc/{worker}/environ").read_bytes().decode().split("\0")
+    [directory] = [line.partition("=")[2] for line in environment if line.startswith("PROMETHEUS_MULTIPROC_DIR=")]
+    return Path(directory)
 
 
 @contextmanager
@@ -135,7 +144,7 @@ def scrapes(service: Service) -> list[Series]:
     return told
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to tell workers apart")
+@needs_proc
 async def test_any_worker_tells_the_sum_of_all(new_database: MakeDatabase) -> None:
     url = await new_database()
     with Service("--workers", "2", POLYTAG_DATABASE_URL=url) as service:
@@ -153,24 +162,34 @@ async def test_any_worker_tells_the_sum_of_all(new_database: MakeDatabase) -> No
                 value(told, "http_request_duration_seconds_count", **labels),
                 value(told, "http_request_duration_seconds_bucket", **labels, le="+Inf"),
                 value(told, "polytag_database_statement_duration_seconds_count", statement="tags.list.name"),
-                # The gauges of both.
+                # Of both.
                 value(told, "polytag_database_pool_size"),
-                value(told, "polytag_database_pool_connections_in_use"),
             )
 
         # An answer is counted when it is sent, hence perhaps after it was received.
         assert eventually(lambda: counted(scrape(service))[:2] == (43, 43))
-        assert [counted(told) for told in scrapes(service)] == [(43, 43, 43, 43, 16, 0)] * 2
+        assert [counted(told) for told in scrapes(service)] == [(43, 43, 43, 43, 16)] * 2
+        assert eventually(lambda: value(scrape(service), "polytag_database_pool_connections_in_use") == 0)
 
         os.kill(first, signal.SIGKILL)
         assert eventually(lambda: len(workers_of(service)) == 2 and first not in workers_of(service))
         [third] = set(workers_of(service)) - {second}
         with only(third, service):
             # Its answer shows that it has begun. What the dead one counted stays; its connections do not.
-            assert counted(scrape(service)) == (43, 43, 43, 43, 16, 0)
+            assert counted(scrape(service)) == (43, 43, 43, 43, 16)
 
-        environment = Path(f"/proc/{second}/environ").read_bytes().decode().split("\0")
-        [directory] = [line.partition("=")[2] for line in environment if line.startswith("PROMETHEUS_MULTIPROC_DIR=")]
-        assert Path(directory).is_dir()
+        directory = directory_of(second)
+        assert directory.is_dir()
         assert service.stop() == 0
-        assert not Path(directory).exists()
+        assert not directory.exists()
+
+
+@needs_proc
+async def test_nothing_is_left_of_a_supervisor_that_was_killed(new_database: MakeDatabase) -> None:
+    url = await new_database()
+    with Service("--workers", "2", POLYTAG_DATABASE_URL=url) as service:
+        assert eventually(lambda: total(scrape(service), "polytag_database_pool_size") == 16)
+        directory = directory_of(workers_of(service)[0])
+        assert directory.is_dir()
+        service.stop(signal.SIGKILL)
+        assert eventually(lambda: not directory.exists())

@@ -184,6 +184,8 @@ async def test_a_mounted_front_end_sees_the_public_url(public_url: str | None) -
     async with mounted(public_url) as client:
         base_url = public_url or "http://direct.example"
         path = "/vendor/v1/things/a%20b%C3%A9"
+        labels = {"front_end": "vendor", "method": "GET", "route": "/vendor/v1/things/{name}", "status": "200"}
+        before = value(here(), "http_requests_total", **labels)
         with structlog.testing.capture_logs() as lines:
             found = answered(await client.get(f"{path}?page=2", headers=HOSTILE if public_url else {}))
         assert found == {
@@ -194,6 +196,7 @@ async def test_a_mounted_front_end_sees_the_public_url(public_url: str | None) -
             "raw": httpx.URL(base_url).path.rstrip("/") + path,
         }
         assert [line["route"] for line in lines] == ["/vendor/v1/things/{name}"]
+        assert value(here(), "http_requests_total", **labels) - before == 1
         assert (await client.head(path)).status_code == 200
         refused = await client.post(path)
         problem(refused, 405, "method_not_allowed")
