@@ -21,7 +21,7 @@ from app.config import Settings
 from app.embedded import EmbeddedError
 from app.errors import AppError
 from app.main import FRONT_ENDS, openapi_document
-from app.repositories.doctor import Finding, MendedCount
+from app.repositories.doctor import Finding, HeldCount, MendedCount
 from app.repositories.system import WorkspaceKey
 from app.values import SCOPES, slugify
 
@@ -156,19 +156,23 @@ def doctor(
     """Check that nothing in the database contradicts itself.
 
     Exit status 1, and a list, when something does. Works beside a running server, and only reads unless told to repair.
-    Ids are shown, never a person's data.
+    A count that another transaction holds is skipped, and stays in the list. Ids are shown, never a person's data.
 
     Example: polytag doctor --repair
     """
     settings = _settings(data_dir=data_dir, database_url=database_url)
     findings: list[Finding] = []
     mended: list[MendedCount] = []
+    held: list[HeldCount] = []
 
-    def tell(result: Finding | MendedCount) -> None:
-        if isinstance(result, Finding):
-            findings.append(result)
-        else:
-            mended.append(result)
+    def tell(result: Finding | MendedCount | HeldCount) -> None:
+        match result:
+            case Finding():
+                findings.append(result)
+            case MendedCount():
+                mended.append(result)
+            case HeldCount():
+                held.append(result)
         if not as_json:
             typer.echo("\n".join(_lines(result)))
 
@@ -182,7 +186,8 @@ def doctor(
             {"workspace_id": str(one.workspace_id), "tag_id": str(one.tag_id), "from": one.counted, "to": one.assigned}
             for one in mended
         ]
-        _print_json({"ok": not broken, "checks": checks, "repaired": repaired})
+        skipped = [{"workspace_id": str(one.workspace_id), "tag_id": str(one.tag_id)} for one in held]
+        _print_json({"ok": not broken, "checks": checks, "repaired": repaired, "skipped": skipped})
     else:
         typer.echo("\n".join(_sum_up(broken, checks=len(findings), mended=len(mended))))
     raise typer.Exit(1 if broken else 0)
@@ -339,11 +344,14 @@ def _settings(**options: object) -> Settings:
     return settings
 
 
-def _lines(result: Finding | MendedCount) -> Iterator[str]:
+def _lines(result: Finding | MendedCount | HeldCount) -> Iterator[str]:
     """What the doctor found or did, for people: a line, and one for each example."""
-    if isinstance(result, MendedCount):
-        ids = f"workspace_id={result.workspace_id} tag_id={result.tag_id}"
-        yield f"MENDED  the count of {ids}, from {result.counted:,} to {result.assigned:,}"
+    if not isinstance(result, Finding):
+        count = f"the count of workspace_id={result.workspace_id} tag_id={result.tag_id}"
+        if isinstance(result, MendedCount):
+            yield f"MENDED  {count}, from {result.counted:,} to {result.assigned:,}"
+        else:
+            yield f"SKIPPED {count}: another transaction holds it"
         return
     state, number = ("BROKEN", f"{result.broken:,}") if result.broken else ("ok", "none")
     yield f"{state:<7} {result.name:<18} {result.what}: {number}"

@@ -95,7 +95,7 @@ PageDep = Annotated[PageRequest, Depends(_page)]
 
 
 class Authenticator:
-    """From a key to its principal, with one look-up per key in a few seconds.
+    """From a key to its principal, with one look-up per key in a few seconds, however many use it at once.
 
     What was found is believed for up to `found_for` seconds, so a revocation is seen within that time everywhere, and
     at once in the process that `forget`s the key; that nothing was found for `missed_for`, so a key that is made now
@@ -117,6 +117,7 @@ class Authenticator:
         self._missed_for = missed_for
         self._cached_max = cached_max
         self._cache: dict[bytes, tuple[float, FoundKey | None]] = {}
+        self._under_way: dict[bytes, asyncio.Task[FoundKey | None]] = {}
         self._used: set[UUID] = set()
         self._forgets = 0
 
@@ -128,7 +129,8 @@ class Authenticator:
         if until <= time.monotonic():
             if not is_key(key):
                 raise Unauthenticated("invalid")
-            found = await self._look_up(secret_hash)
+            # The look-up is nobody's own: a caller who goes away does not end it for the others.
+            found = await asyncio.shield(self._share_look_up(secret_hash))
         if found is None:
             raise Unauthenticated("invalid")
         if not found.client_is_active:
@@ -139,6 +141,8 @@ class Authenticator:
     def forget(self, key_id: UUID) -> None:
         """Look the key up again when it comes next: it was revoked."""
         self._forgets += 1
+        # One that began before is answered to those who wait for it, and to nobody else.
+        self._under_way = {}
         self._cache = {
             secret_hash: (until, found)
             for secret_hash, (until, found) in self._cache.items()
@@ -164,6 +168,15 @@ class Authenticator:
         while True:
             await asyncio.sleep(seconds)
             await self.record()
+
+    def _share_look_up(self, secret_hash: bytes) -> asyncio.Task[FoundKey | None]:
+        """The look-up of this key that is under way, or a new one."""
+        under_way = self._under_way
+        task = under_way.get(secret_hash)
+        if task is None:
+            task = under_way[secret_hash] = asyncio.create_task(self._look_up(secret_hash))
+            task.add_done_callback(lambda _: under_way.pop(secret_hash))
+        return task
 
     async def _look_up(self, secret_hash: bytes) -> FoundKey | None:
         # The time before the query counts: what is revoked while it runs must not be believed for longer.

@@ -31,7 +31,7 @@ from app.database import Database, create_engine
 from app.errors import NotFound, Unavailable
 from app.logs import mask_keys
 from app.main import create_app
-from app.repositories.doctor import DoctorRepository, Finding, MendedCount
+from app.repositories.doctor import DoctorRepository, Finding, HeldCount, MendedCount
 from app.repositories.system import Provisioned, RevokedKey, SystemRepository, WorkspaceKey
 from app.values import SCOPES
 
@@ -60,7 +60,7 @@ def serve(settings: Settings, *, as_json: bool = False) -> None:
     # The database first: who starts a second service by mistake is told so, not just that the port is taken.
     with _database(settings) as url, _listen(settings) as listener:
         _migrate(url)
-        first = asyncio.run(_provision_first(url))
+        first = _ask(url, _provision_first)
         if first:
             # At once: what comes after may fail, and the next start will find a workspace whose key nobody knows.
             print(_first_key(first, as_json=as_json), end="", flush=True)  # noqa: T201
@@ -107,16 +107,17 @@ def provision(
     settings: Settings, *, workspace: str, client: str, audience: str, scopes: tuple[str, ...]
 ) -> Provisioned:
     """Make what is missing, and a key, in the database of these settings; beside a running server or without one."""
-
-    return _ask(
-        settings,
-        lambda system: system.provision(workspace=workspace, client=client, audience=audience, scopes=scopes),
-    )
+    with _database(settings, beside_running=True) as url:
+        _migrate(url)
+        return _ask(
+            url, lambda system: system.provision(workspace=workspace, client=client, audience=audience, scopes=scopes)
+        )
 
 
 def list_keys(settings: Settings, workspace: str | None) -> Sequence[WorkspaceKey]:
     """The keys of all workspaces in the database of these settings, or of the one named."""
-    keys = _ask(settings, lambda system: system.list_keys(workspace))
+    with _existing_database(settings) as url:
+        keys = _ask(url, lambda system: system.list_keys(workspace))
     if workspace is not None and not keys:
         # Each is made with a key, and keys stay.
         raise CannotRun(f"There is no workspace {workspace}. `polytag keys list` shows the keys of all of them.")
@@ -130,10 +131,11 @@ def revoke_key(settings: Settings, key_id: str) -> RevokedKey:
         parsed = UUID(key_id)
     except ValueError:
         raise unknown from None
-    try:
-        return _ask(settings, lambda system: system.revoke_key(parsed))
-    except NotFound:
-        raise unknown from None
+    with _existing_database(settings) as url:
+        try:
+            return _ask(url, lambda system: system.revoke_key(parsed))
+        except NotFound:
+            raise unknown from None
 
 
 def upgrade(settings: Settings) -> str:
@@ -143,54 +145,64 @@ def upgrade(settings: Settings) -> str:
     return migrate.newest_revision()
 
 
-def _ask(settings: Settings, verb: Callable[[SystemRepository], Awaitable[T]]) -> T:
-    """What a verb answers on the database of these settings, which is migrated first."""
-
-    async def work(url: str) -> T:
-        database = Database(create_engine(url, pool_size=1))
-        try:
-            return await verb(SystemRepository(database))
-        finally:
-            await database.dispose()
-
-    with _database(settings, beside_running=True) as url:
-        _migrate(url)
-        return asyncio.run(work(url))
-
-
-def doctor(settings: Settings, *, repair: bool, tell: Callable[[Finding | MendedCount], None]) -> None:
+def doctor(settings: Settings, *, repair: bool, tell: Callable[[Finding | MendedCount | HeldCount], None]) -> None:
     """Check every invariant in the database of these settings, beside a running server or without one.
 
     `repair` mends the counts first. What is mended and what is found is told at once. Nothing is migrated.
     """
 
-    async def work(url: str) -> None:
-        seconds = DOCTOR_STATEMENT_SECONDS
-        database = Database(create_engine(url, pool_size=1, statement_timeout=seconds, lock_timeout=seconds))
-        try:
-            if not await migrate.is_current(database, migrate.newest_revision()):
-                raise CannotRun(f"The database at {_place(url)} is not at this version's schema: polytag db upgrade")
-            repository = DoctorRepository(database)
-            if repair:
-                async for mended in repository.repair():
-                    tell(mended)
-            async for finding in repository.examine():
-                tell(finding)
-        finally:
-            await database.dispose()
+    async def work(database: Database) -> None:
+        repository = DoctorRepository(database)
+        if repair:
+            async for repaired in repository.repair():
+                tell(repaired)
+        async for finding in repository.examine():
+            tell(finding)
 
+    with _existing_database(settings) as url:
+        asyncio.run(_use(url, work, statement_timeout=DOCTOR_STATEMENT_SECONDS))
+
+
+async def _use(url: str, work: Callable[[Database], Awaitable[T]], **timeouts: float) -> T:
+    """Do something on a database, with a connection of its own."""
+    database = Database(create_engine(url, pool_size=1, **timeouts))
+    try:
+        return await work(database)
+    finally:
+        await database.dispose()
+
+
+def _ask(url: str, verb: Callable[[SystemRepository], Awaitable[T]]) -> T:
+    """What a verb answers on this database."""
+    return asyncio.run(_use(url, lambda database: verb(SystemRepository(database))))
+
+
+@contextmanager
+def _existing_database(settings: Settings) -> Iterator[str]:
+    """The URL of a database that is there, at this version's schema. Nothing is made, and nothing migrated.
+
+    What the database says against being used, now or within the block, is CannotRun.
+    """
     if settings.database_url is None and not embedded.has_data(settings.data_dir):
         raise CannotRun(f"There is no database in {settings.data_dir}. Name another place with --data-dir.")
-    with _database(settings, beside_running=True) as url:
-        try:
-            asyncio.run(work(url))
-        except (CannotRun, OSError):
-            # The latter is of whoever is told, and stopped listening: the database's own are Unavailable.
+    with _database(settings, beside_running=True) as url, _refusals_in_words(url):
+        if not asyncio.run(_use(url, lambda one: migrate.is_current(one, migrate.newest_revision()))):
+            raise CannotRun(f"The database at {_place(url)} is not at this version's schema: polytag db upgrade")
+        yield url
+
+
+@contextmanager
+def _refusals_in_words(url: str) -> Iterator[None]:
+    """What the database says against being used. Everything else is a fault of this program, and stays one."""
+    try:
+        yield
+    except Exception as error:
+        # A damaged table is something to find as well, and the server says which it is. What the server says has an
+        # SQLSTATE, which the driver's errors carry.
+        if not isinstance(error, Unavailable) and not hasattr(error, "sqlstate"):
             raise
-        except Exception as error:
-            # A damaged table is something to find as well, and the driver says which it is.
-            said = error.__cause__ if isinstance(error, Unavailable) else error
-            raise CannotRun(f"The database at {_place(url)} cannot be examined: {said}.") from error
+        said = error.__cause__ if isinstance(error, Unavailable) else error
+        raise CannotRun(f"The database at {_place(url)} cannot be used: {said}.") from error
 
 
 @contextmanager
@@ -245,18 +257,11 @@ def _place(url: str) -> str:
     return f"{parts.hostname or 'its socket'}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
-async def _provision_first(url: str) -> Provisioned | None:
+async def _provision_first(system: SystemRepository) -> Provisioned | None:
     """A first workspace and its key, where there is none yet."""
-    database = Database(create_engine(url, pool_size=1))
-    try:
-        system = SystemRepository(database)
-        if await system.has_workspaces():
-            return None
-        return await system.provision(workspace="default", client="default", audience="newsletter", scopes=SCOPES)
-    except Unavailable as error:
-        raise CannotRun(error.detail) from error
-    finally:
-        await database.dispose()
+    if await system.has_workspaces():
+        return None
+    return await system.provision(workspace="default", client="default", audience="newsletter", scopes=SCOPES)
 
 
 @contextmanager

@@ -13,19 +13,22 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import structlog
 import typer.main
 from typer.testing import CliRunner
 
 from app import cli, logs, migrate
 from app.config import Settings
+from app.database import Database
 from app.main import FRONT_ENDS
 from app.values import SCOPES, is_key
 from tests.conftest import Api, MakeDatabase
-from tests.databases import query
+from tests.databases import empty_database, query
 from tests.routers.calls import RANDOM_ID
 from tests.test_server import BOUND_SECONDS, POLYTAG, clean_environment
 
@@ -243,18 +246,55 @@ async def test_the_schema_in_json(terminal: Terminal) -> None:
     assert upgraded["database"].startswith("your own PostgreSQL, ")
 
 
-@pytest.mark.parametrize(
-    "words",
-    ["keys list", f"keys revoke {RANDOM_ID}", "provision --workspace a --client b --audience c", "db upgrade"],
-)
+# What migrates, and what only looks at a database that is there.
+MIGRATES = ["provision --workspace a --client b --audience c", "db upgrade"]
+LOOKS = ["keys list", f"keys revoke {RANDOM_ID}", "doctor"]
+
+
+@pytest.mark.parametrize("words", [*MIGRATES, *LOOKS])
 async def test_a_database_that_is_not_there(terminal: Terminal, words: str) -> None:
     url = "postgresql://polytag:hunter2@127.0.0.1:1/nowhere"
-    done = await terminal.type(*words.split(), "--json", "--database-url", url)
+    # The log, which is set up to go to standard error, says so as well.
+    with structlog.testing.capture_logs():
+        done = await terminal.type(*words.split(), "--json", "--database-url", url)
     assert (done.status, done.out) == (1, "")
     assert done.err.startswith("polytag: The database at 127.0.0.1:1/nowhere cannot be used: ")
-    assert "POLYTAG_DATABASE_URL has to name" in done.err
+    assert ("a user who may create tables there" in done.err) is (words in MIGRATES)
     assert "hunter2" not in done.err
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("words", LOOKS)
+async def test_what_looks_at_a_database_makes_none(
+    terminal: Terminal, words: str, server_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in a directory that was mistyped, nor tables in a database of somebody else."""
+    async with empty_database(server_url) as url:
+        done = await terminal.type(*words.split(), "--database-url", url)
+        assert (done.status, done.out) == (1, "")
+        assert done.err.endswith(" is not at this version's schema: polytag db upgrade\n")
+        assert await query(url, "select relname from pg_class where relnamespace = 'public'::regnamespace") == []
+    monkeypatch.delenv("POLYTAG_DATABASE_URL")
+    done = await terminal.type(*words.split(), "--data-dir", str(tmp_path / "mistyped"))
+    assert (done.status, done.out) == (1, "")
+    assert done.err == (
+        f"polytag: There is no database in {tmp_path / 'mistyped'}. Name another place with --data-dir.\n"
+    )
+    assert not (tmp_path / "mistyped").exists()
+
+
+@pytest.mark.parametrize("words", LOOKS)
+async def test_a_bug_is_not_told_as_what_the_database_says(
+    terminal: Terminal, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stumble(*_: object, **__: object) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr(Database, "fetch", stumble)
+    monkeypatch.setattr(Database, "transaction", stumble)
+    monkeypatch.setattr(migrate, "is_current", lambda *_: asyncio.sleep(0, result=True))
+    with pytest.raises(KeyError):
+        await terminal.type(*words.split())
 
 
 # Logs while it works.

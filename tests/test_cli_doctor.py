@@ -5,6 +5,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from app.database import Database, create_engine
@@ -75,14 +76,34 @@ async def test_a_repair_of_all_that_was_broken(url: str) -> None:
     ]
 
 
+async def test_a_repair_goes_past_what_another_transaction_holds(url: str) -> None:
+    [[workspace_id, tag_id]] = await query(url, "update tag_counts set n = 7 returning workspace_id, tag_id")
+    holder = await asyncpg.connect(url)
+    try:
+        async with holder.transaction():
+            await holder.execute("select from tags for update")
+            done, as_json = await asyncio.gather(run_doctor(url, "--repair"), run_doctor(url, "--repair", "--json"))
+    finally:
+        await holder.close()
+    ids = f"workspace_id={workspace_id} tag_id={tag_id}"
+    assert (done.returncode, done.stderr) == (1, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"SKIPPED the count of {ids}: another transaction holds it"
+    assert lines[2] == f"        {ids} counted=7 assigned=3"
+    assert "polytag doctor --repair" in lines[-1]
+    document = json.loads(as_json.stdout)
+    assert (as_json.returncode, document["ok"], document["repaired"]) == (1, False, [])
+    assert document["skipped"] == [{"workspace_id": str(workspace_id), "tag_id": str(tag_id)}]
+
+
 async def test_one_json_object(url: str) -> None:
     [[workspace_id, tag_id]] = await query(url, "update tag_counts set n = 7 returning workspace_id, tag_id")
     ids = {"workspace_id": str(workspace_id), "tag_id": str(tag_id)}
     done = await run_doctor(url, "--json")
     assert done.returncode == 1
     document = json.loads(done.stdout)
-    assert document.keys() == {"ok", "checks", "repaired"}
-    assert (document["ok"], document["repaired"]) == (False, [])
+    assert document.keys() == {"ok", "checks", "repaired", "skipped"}
+    assert (document["ok"], document["repaired"], document["skipped"]) == (False, [], [])
     counts, *others = document["checks"]
     assert counts == {"name": "counts", "ok": False, "broken": 1, "examples": [ids | {"counted": 7, "assigned": 3}]}
     assert others == [{"name": check.name, "ok": True, "broken": 0, "examples": []} for check in CHECKS[1:]]

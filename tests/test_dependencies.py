@@ -141,6 +141,91 @@ async def test_what_was_found_before_a_key_was_forgotten_is_not_kept(keys: Keys,
     assert await refused(authenticate, key) == "invalid"
 
 
+class SlowKeys(Keys):
+    """Look-ups that come back when they are let to, with what they saw when they began."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer = asyncio.Event()
+
+    async def find(self, secret_hash: bytes) -> FoundKey | None:
+        found = self.known.get(secret_hash)
+        self.look_ups += 1
+        await self.answer.wait()
+        if self.fault:
+            raise self.fault
+        return found
+
+
+async def waiting(authenticate: Authenticator, key: str, count: int) -> list[asyncio.Task[Principal]]:
+    """So many callers who wait for the key to be looked up."""
+    callers = [asyncio.create_task(authenticate(key)) for _ in range(count)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    return callers
+
+
+async def test_many_at_once_share_one_look_up(clock: Clock) -> None:
+    keys = SlowKeys()
+    authenticate = Authenticator(keys.find, keys.record)
+    (key, principal), (other, other_principal) = keys.add(), keys.add()
+    callers, others = await waiting(authenticate, key, 100), await waiting(authenticate, other, 100)
+    assert keys.look_ups == 2
+    # Who made the look-up goes away, and so do others. Those that stay have their answer.
+    for caller in (callers[0], *callers[10:20]):
+        caller.cancel()
+    keys.answer.set()
+    answers = await asyncio.gather(*callers, return_exceptions=True)
+    assert answers.count(principal) == 89
+    assert set(await asyncio.gather(*others)) == {other_principal}
+    assert await authenticate(key) is principal
+    assert keys.look_ups == 2
+    assert authenticate._under_way == {}
+
+
+async def test_a_look_up_that_nobody_waits_for_any_more(clock: Clock) -> None:
+    keys = SlowKeys()
+    authenticate = Authenticator(keys.find, keys.record)
+    key, principal = keys.add()
+    keys.fault = Unavailable("away")
+    [caller] = await waiting(authenticate, key, 1)
+    caller.cancel()
+    keys.answer.set()
+    await asyncio.sleep(0.01)
+    assert authenticate._under_way == {}
+    keys.fault = None
+    assert await authenticate(key) is principal
+
+
+async def test_a_look_up_that_fails_fails_for_all_who_wait(clock: Clock) -> None:
+    keys = SlowKeys()
+    authenticate = Authenticator(keys.find, keys.record)
+    key, principal = keys.add()
+    callers = await waiting(authenticate, key, 10)
+    keys.fault = Unavailable("away")
+    keys.answer.set()
+    assert all(isinstance(one, Unavailable) for one in await asyncio.gather(*callers, return_exceptions=True))
+    assert keys.look_ups == 1
+    keys.fault = None
+    assert await authenticate(key) is principal
+
+
+async def test_who_comes_after_a_key_was_forgotten_shares_no_look_up_from_before(clock: Clock) -> None:
+    keys = SlowKeys()
+    authenticate = Authenticator(keys.find, keys.record)
+    key, principal = keys.add()
+    [before] = await waiting(authenticate, key, 1)
+    keys.known.clear()
+    authenticate.forget(principal.key_id)
+    after = await waiting(authenticate, key, 10)
+    assert keys.look_ups == 2
+    keys.answer.set()
+    assert await before is principal
+    assert all(isinstance(one, Unauthenticated) for one in await asyncio.gather(*after, return_exceptions=True))
+    assert await refused(authenticate, key) == "invalid"
+    assert keys.look_ups == 2
+
+
 async def test_an_unknown_key_is_looked_up_once_in_a_second(keys: Keys, clock: Clock) -> None:
     authenticate = Authenticator(keys.find, keys.record)
     key = new_key()

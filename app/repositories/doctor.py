@@ -4,7 +4,7 @@ A check is one statement, hence one snapshot, and every transaction keeps the in
 may run beside a live service without a false alarm. The statements belong to no workspace: each goes over whole tables.
 
 The feed is replayed whole, in one statement: of all that events tell of a tag and a contact, the last word counts. That
-takes half of the time of all checks, and holds as long as events are kept for ever.
+takes half of the time of all checks. It holds as long as events are kept for ever, as do the checks of lives.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -14,16 +14,21 @@ from typing import Any
 from uuid import UUID
 
 from app.database import Connection, Database, Row, Statement
+from app.errors import Unavailable
 from app.repositories.events import EVENT_TYPES, IDS_PER_EVENT
 from app.values import (
+    ATTRIBUTES_MAX_BYTES,
     DESCRIPTION_MAX_LENGTH,
     EXTERNAL_ID_MAX_LENGTH,
+    PERSON_NAME_MAX_LENGTH,
+    SCOPES,
     SECONDARY_ID_MAX,
     fold,
     normalize_color,
     normalize_email,
     normalize_name,
     slugify,
+    stored_size,
 )
 
 
@@ -59,6 +64,14 @@ class MendedCount:
     tag_id: UUID
     counted: int
     assigned: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldCount:
+    """A count that is wrong still: another transaction held it, or its tag, for too long."""
+
+    workspace_id: UUID
+    tag_id: UUID
 
 
 # Rows that Python looks at in one go. The number stands in the text of the statement, since a plan for any number of
@@ -130,6 +143,7 @@ def _broken_tag_fields(row: Row) -> list[str]:
             "color": _keeps(normalize_color, row["color"]),
             "description": len(row["description"] or "") <= DESCRIPTION_MAX_LENGTH,
             "public_description": len(row["public_description"] or "") <= DESCRIPTION_MAX_LENGTH,
+            "version": row["version"] >= 1,
         }
     )
 
@@ -141,6 +155,9 @@ def _broken_contact_fields(row: Row) -> list[str]:
             "email": _keeps(normalize_email, row["email"]),
             "email_key": row["email_key"] == fold(row["email"]),
             "external_id": external_id is None or 1 <= len(external_id) <= EXTERNAL_ID_MAX_LENGTH,
+            "first_name": len(row["first_name"] or "") <= PERSON_NAME_MAX_LENGTH,
+            "last_name": len(row["last_name"] or "") <= PERSON_NAME_MAX_LENGTH,
+            "attributes": stored_size(row["large_attributes"]) <= ATTRIBUTES_MAX_BYTES,
         }
     )
 
@@ -185,6 +202,33 @@ def _length(field: str) -> str:
 
 # Where an event stands for a reader of the feed: at its position; those that have none yet come after all that have.
 _PLACE = "coalesce(e.position, e.sequence + (cast(1 as bigint) << 62))"
+
+_LIFE = "{} that were not created exactly once, that are told to be deleted, or were told of before they were created"
+
+
+def _life(table: str, noun: str) -> str:
+    """The rows of a table, all alive, of which the events that have their id in their own column tell another life.
+
+    Whatever concerns a thing is done by who sees it: in a later statement than the one that made it, if not in a
+    later transaction. So its number is drawn later, and it stands behind.
+    """
+    return f"""
+        select workspace_id, r.id as {noun}_id, coalesce(told.created, 0) as created,
+            coalesce(told.deleted, 0) as deleted, coalesce(told.first < told.begin, false) as is_told_before
+        from {table} r
+        left join (
+            select e.workspace_id, e.{noun}_id as id,
+                count(*) filter (where e.type = '{noun}.created') as created,
+                count(*) filter (where e.type = '{noun}.deleted') as deleted,
+                min({_PLACE}) filter (where e.type = '{noun}.created') as begin,
+                min({_PLACE}) as first
+            from events e
+            where e.{noun}_id is not null
+            group by e.workspace_id, e.{noun}_id
+        ) told using (workspace_id, id)
+        where told.created is distinct from 1 or told.deleted <> 0 or told.first < told.begin
+    """
+
 
 _COUNTS = _check(
     "counts",
@@ -301,15 +345,29 @@ CHECKS = (
         "tags whose name_key is not the folded name, or with a field that breaks its rule",
         """
             select r.workspace_id, r.id as tag_id, r.name, r.name_key, r.slug, r.secondary_id, r.color,
-                r.description, r.public_description
+                r.description, r.public_description, r.version
             from tags""",
         _broken_tag_fields,
     ),
     _check_values(
         "contact_values",
         "contacts whose email_key is not the folded email, or with a field that breaks its rule",
-        "select r.workspace_id, r.id as contact_id, r.email, r.email_key, r.external_id from contacts",
+        # As text, attributes have blanks that do not count: those that are short as text need not be looked at.
+        f"""
+            select r.workspace_id, r.id as contact_id, r.email, r.email_key, r.external_id, r.first_name, r.last_name,
+                case when octet_length(cast(r.attributes as text)) > {ATTRIBUTES_MAX_BYTES} then r.attributes end
+                    as large_attributes
+            from contacts""",
         _broken_contact_fields,
+    ),
+    _check(
+        "key_scopes",
+        "API keys without a scope, or with one that there is not",
+        f"""
+        select k.workspace_id, k.id as key_id
+        from api_keys k
+        where cardinality(k.scopes) = 0 or not k.scopes <@ array[{", ".join(f"'{scope}'" for scope in SCOPES)}]
+        """,
     ),
     _check(
         "event_streams",
@@ -389,6 +447,9 @@ CHECKS = (
         where w.id is null or coalesce(a.id, t.id, c.id, l.id, k.id) is not null
         """,
     ),
+    _check("audience_lives", _LIFE.format("audiences"), _life("audiences", "audience")),
+    _check("tag_lives", _LIFE.format("tags"), _life("tags", "tag")),
+    _check("contact_lives", _LIFE.format("contacts"), _life("contacts", "contact")),
     _check(
         "event_sums",
         "workspaces whose events do not add up to the number of assignments",
@@ -517,6 +578,10 @@ _MEND_COUNT = Statement(
 )
 
 
+# The SQLSTATE of a lock timeout, which the driver's error carries.
+_LOCK_NOT_AVAILABLE = "55P03"
+
+
 class DoctorRepository:
     """Examines all workspaces, and mends their counts."""
 
@@ -531,17 +596,25 @@ class DoctorRepository:
             else:
                 yield await self._look(check, check.breaks, examples)
 
-    async def repair(self) -> AsyncIterator[MendedCount]:
+    async def repair(self) -> AsyncIterator[MendedCount | HeldCount]:
         """Make every count the number of its tag's assignments, tag by tag; which were not, as soon as they are.
 
-        Exact beside live writers; those that assign and unassign do not even wait.
+        Exact beside live writers; those that assign and unassign do not even wait. What another transaction holds for
+        longer than the lock timeout is left as it is.
         """
         for row in await self._database.fetch(_FORGET_GONE_COUNTS):
             yield _mended_from_row(row)
         for wrong in (await self._select(_COUNTS, None)).examples:
             ids = {"workspace_id": UUID(wrong["workspace_id"]), "tag_id": UUID(wrong["tag_id"])}
-            for row in await self._database.transaction(partial(_mend, ids)):
-                yield _mended_from_row(row)
+            try:
+                mended = await self._database.transaction(partial(_mend, ids))
+            except Unavailable as error:
+                if getattr(error.__cause__, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+                    raise
+                yield HeldCount(**ids)
+            else:
+                for row in mended:
+                    yield _mended_from_row(row)
 
     async def _select(self, check: Check, examples: int | None) -> Finding:
         async def work(connection: Connection) -> list[Row]:

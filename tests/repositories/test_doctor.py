@@ -17,7 +17,8 @@ from app.repositories.audiences import AudienceRepository
 from app.repositories.contact_tags import ContactTagRepository, TagChange
 from app.repositories.contact_upserts import ContactUpsertRepository, NewContact
 from app.repositories.contacts import ContactRepository
-from app.repositories.doctor import CHECKS, DoctorRepository, Finding, MendedCount
+from app.repositories.doctor import CHECKS, DoctorRepository, Finding, HeldCount, MendedCount
+from app.repositories.events import EventRepository
 from app.repositories.memberships import MembershipRepository
 from app.repositories.tag_contacts import ContactRefs, TagContactRepository
 from app.repositories.tags import TagRepository
@@ -28,36 +29,13 @@ from tests.routers.calls import run
 
 Planted = Callable[..., Awaitable[Database]]
 
-# As the feed does it: the lock first, and then a look at what is committed by now.
-_LOCK_STREAM = Statement(
-    "test.lock_stream", "select last_position from event_streams where workspace_id = :workspace_id for update"
-)
-_NUMBER = Statement(
-    "test.number",
-    """
-    with numbered as (
-        update events e set position = n.position
-        from (
-            select id, :last + row_number() over (order by sequence) as position
-            from events where workspace_id = :workspace_id and position is null
-        ) n
-        where e.workspace_id = :workspace_id and e.id = n.id
-        returning e.position
-    )
-    update event_streams set last_position = last_position + (select count(*) from numbered)
-    where workspace_id = :workspace_id
-    """,
-)
-
 
 async def number_events(workspace: Workspace) -> None:
-    workspace_id = workspace.principal.workspace_id
-
-    async def work(connection: Connection) -> None:
-        row = await connection.fetch_one(_LOCK_STREAM, workspace_id=workspace_id)
-        await connection.fetch(_NUMBER, workspace_id=workspace_id, last=row["last_position"])
-
-    await workspace.database.transaction(work)
+    """Read the feed to its end, which gives each event its place."""
+    events, position, has_more = workspace.repository(EventRepository), 0, True
+    while has_more:
+        page = await events.list(after=position, limit=1_000)
+        position, has_more = page.next_position, page.has_more
 
 
 async def write_history(workspace: Workspace) -> None:
@@ -145,8 +123,8 @@ async def broken_in(database: Database) -> list[Finding]:
     return [finding async for finding in DoctorRepository(database).examine() if finding.broken]
 
 
-async def repair(database: Database) -> list[MendedCount]:
-    return [mended async for mended in DoctorRepository(database).repair()]
+async def repair(database: Database) -> list[MendedCount | HeldCount]:
+    return [repaired async for repaired in DoctorRepository(database).repair()]
 
 
 async def test_nothing_is_wrong_with_a_database_that_has_a_past(planted: Planted) -> None:
@@ -165,13 +143,19 @@ async def test_nothing_is_wrong_with_a_database_that_has_a_past(planted: Planted
 WORKSPACE = "(select id from workspaces where slug = 'numbered')"
 OTHER_WORKSPACE = "(select id from workspaces where slug <> 'numbered')"
 NEWSLETTER = f"(select id from audiences where slug = 'newsletter' and workspace_id = {WORKSPACE})"
+VENDORS = f"(select id from audiences where slug = 'vendors' and workspace_id = {WORKSPACE})"
 KEPT, IDLE, PAST = (f"(select id from tags where slug = '{slug}')" for slug in ("kept", "idle", "past"))
 CARRIER = "(select id from contacts where external_id = 'carrier')"
 IDLER = "(select id from contacts where external_id = 'idle')"
+LEAVER = "(select id from contacts where external_id = 'leaver')"
 OUTSIDER = "(select id from contacts where email = 'outsider@example.com')"
 ANYONE = "gen_random_uuid()"
-# A position where nothing happens to a tag, and an event that tells how many went with a tag.
-HARMLESS = "(select max(position) from events where type = 'contact.created')"
+# A position where nothing happens to a tag, or to a contact that is there still, and an event that tells how many
+# went with a tag.
+HARMLESS = """(
+    select max(position) from events
+    where type = 'contact.created' and contact_id not in (select id from contacts)
+)"""
 DELETION = "(select id from events where type = 'tag.deleted' order by sequence limit 1)"
 
 
@@ -333,6 +317,7 @@ FAULTS = [
             ("color", "color = 'red'"),
             ("description", "description = repeat('x', 1001)"),
             ("public_description", "public_description = repeat('x', 1001)"),
+            ("version", "version = 0"),
         )
     ),
     *(
@@ -344,6 +329,48 @@ FAULTS = [
             ("email", "email = ' idle@example.com'"),
             ("external_id", "external_id = ''"),
             ("external_id", "external_id = repeat('x', 256)"),
+            ("first_name", "first_name = repeat('x', 256)"),
+            ("last_name", "last_name = repeat('x', 256)"),
+            ("attributes", "attributes = jsonb_build_object('a', repeat('x', 16377))"),
+        )
+    ),
+    *(
+        fault("key_scopes", f"update api_keys set scopes = {scopes} where workspace_id = {WORKSPACE}")
+        for scopes in ("'{}'", "'{admin,tags:delete}'", "'{tags:read,NULL}'")
+    ),
+    # Who was never created, who was twice, who was deleted and is there, and who was changed before there was anything.
+    *(
+        fault(f"{kind}_lives", *statements, **told)
+        for kind, thing, idle in (
+            ("audience", VENDORS, VENDORS),
+            ("tag", KEPT, IDLE),
+            ("contact", LEAVER, LEAVER),
+        )
+        for statements, told in (
+            (
+                [f"update events set {kind}_id = {ANYONE} where type = '{kind}.created' and {kind}_id = {thing}"],
+                {"created": 0, "deleted": 0, "is_told_before": False},
+            ),
+            (
+                [event(f"{kind}.created", **{f"{kind}_id": thing})],
+                {"created": 2, "deleted": 0, "is_told_before": False},
+            ),
+            (
+                [event(f"{kind}.deleted", """'{"removed_count": 0}'""", **{f"{kind}_id": idle})],
+                {"created": 1, "deleted": 1, "is_told_before": False},
+            ),
+            (
+                [
+                    without("events", "uq_events_workspace_id_position"),
+                    f"""
+                    update events e set position = o.position from events o
+                    where e.{kind}_id = {thing} and o.{kind}_id = {thing} and e.id <> o.id
+                        and e.type in ('{kind}.created', '{kind}.updated')
+                        and o.type in ('{kind}.created', '{kind}.updated')
+                    """,
+                ],
+                {"created": 1, "deleted": 0, "is_told_before": True},
+            ),
         )
     ),
     fault("event_streams", f"delete from event_streams where workspace_id = {OTHER_WORKSPACE}"),
@@ -448,8 +475,11 @@ async def test_rows_are_looked_at_in_batches_to_the_last(planted: Planted) -> No
         f"'x' || n || '@example.com', case when n in (1, {count // 2}, {count}) then 'X' else 'x' end "
         f"|| n || '@example.com' from generate_series(1, {count}) as n",
     )
-    [finding] = await broken_in(database)
-    assert (finding.name, finding.broken) == ("contact_values", 3)
+    # Nor does any event tell of them.
+    assert [(finding.name, finding.broken) for finding in await broken_in(database)] == [
+        ("contact_values", 3),
+        ("contact_lives", count),
+    ]
 
 
 # Beside those who write.
@@ -486,7 +516,7 @@ async def test_repair_mends_counts_and_says_which(planted: Planted) -> None:
     [ids] = await run(
         database, f"select {WORKSPACE} as mine, {OTHER_WORKSPACE} as other, {KEPT} as kept, {IDLE} as idle"
     )
-    mended = await repair(database)
+    mended = [one for one in await repair(database) if isinstance(one, MendedCount)]
     assert mended[0] == MendedCount(ids["other"], ids["kept"], counted=9, assigned=0)
     assert {one.tag_id: one for one in mended[1:]} == {
         ids["kept"]: MendedCount(ids["mine"], ids["kept"], counted=7, assigned=2),
@@ -534,3 +564,27 @@ async def test_repair_of_a_tag_that_is_being_deleted(workspace: Workspace) -> No
         await run(workspace.database, "update tag_counts set n = n + 1")
         await asyncio.gather(repair(workspace.database), tags.delete(tag.id), repair(workspace.database))
         assert await broken_in(workspace.database) == []
+
+
+async def test_repair_skips_what_another_transaction_holds(new_database: MakeDatabase) -> None:
+    database = Database(create_engine(await new_database(), pool_size=2, lock_timeout=0.1))
+    workspace = await make_workspace(database)
+    tags = workspace.repository(TagRepository)
+    held, free = [found.tag.id for found in await tags.create_many([{"name": "held"}, {"name": "free"}])]
+    workspace_id = workspace.principal.workspace_id
+    await run(database, "insert into tag_counts select workspace_id, id, 0, 5 from tags")
+    hold = Statement("test.hold", "select from tags where id = :tag_id for update")
+
+    async def repair_meanwhile(connection: Connection) -> list[MendedCount | HeldCount]:
+        await connection.fetch(hold, tag_id=held)
+        return await repair(database)
+
+    repaired = await database.transaction(repair_meanwhile)
+    assert sorted(repaired, key=lambda one: one.tag_id == held) == [
+        MendedCount(workspace_id, free, counted=5, assigned=0),
+        HeldCount(workspace_id, held),
+    ]
+    [finding] = await broken_in(database)
+    assert (finding.name, finding.examples[0]["tag_id"]) == ("counts", str(held))
+    assert await repair(database) == [MendedCount(workspace_id, held, counted=5, assigned=0)]
+    await database.dispose()
