@@ -24,6 +24,10 @@ def default_data_dir() -> Path:
     return Path("/var/lib/polytag") if is_root else platformdirs.user_data_path("polytag")
 
 
+_HOST = r"(\[[0-9a-fA-F:.]+\]|[^\[\]:,@/?#]*)(:\d{0,5})?"
+_DATABASE_URL = re.compile(rf"postgres(ql)?://([^/?#]*@)?{_HOST}(,{_HOST})*(/[^/?#@]*)?(\?[^#@]*)?")
+
+
 class Settings(BaseSettings):
     """Every option of the service. Each is an environment variable: `POLYTAG_` and the field's name in capitals."""
 
@@ -94,8 +98,16 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _is_postgresql(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and urlsplit(url.get_secret_value()).scheme not in {"postgresql", "postgres"}:
+        # What it holds is not said back: a part of the password may stand anywhere if it was not escaped.
+        if url is None:
+            return None
+        if not url.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("must start with postgresql://, e.g. postgresql://polytag:secret@db.example.com/polytag")
+        if not _DATABASE_URL.fullmatch(url.get_secret_value()):
+            raise ValueError(
+                "must be like postgresql://polytag:secret@db.example.com:5432/polytag; in the password, write "
+                "/ as %2F, ? as %3F, # as %23 and @ as %40"
+            )
         return url
 
     @field_validator("public_url")

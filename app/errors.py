@@ -139,7 +139,7 @@ FIELD_CODES: dict[str, str] = {
     "unknown_tag": "The audience has no tag with this name or slug.",
     "unknown_audience": "There is no audience with this slug.",
     "unknown_client": "There is no client with this slug.",
-    "audience_required": "The call needs an audience, and the API key has no default one: add `audience=<slug>`.",
+    "audience_required": "The call needs one audience, and none is in force: add `audience=<slug>`.",
     "other_audience": "The tag belongs to another audience than the one that the call names.",
 }
 

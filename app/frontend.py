@@ -219,7 +219,9 @@ def _check_query(request: Request, known: frozenset[str]) -> None:
     if request.scope["state"]["front_end"].strict_query and (unknown := request.query_params.keys() - known):
         raise InvalidInput(
             [
-                FieldError(("query", shown(name)), "unknown_parameter", "This call has no such query parameter.")
+                FieldError(
+                    ("query", shown(name)), "unknown_parameter", f"There is no query parameter {shown(name)} here."
+                )
                 for name in islice(sorted(unknown), LISTED_ERRORS_MAX)
             ]
         )

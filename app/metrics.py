@@ -32,6 +32,9 @@ _OWN_PREFIX = "polytag-metrics-"
 _DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 # The library decides by it at its import, too, whether values are in files.
 _DIRECTORY = os.environ.get(_DIRECTORY_VARIABLE)
+if _DIRECTORY is not None:
+    # Somebody may have cleaned up what is temporary, and a worker that is born again must not end by it.
+    Path(_DIRECTORY).mkdir(parents=True, exist_ok=True)
 
 # The library's would have what it says of its own process besides, which is true of one worker only.
 _registry = CollectorRegistry()
@@ -183,6 +186,7 @@ def expose(accept: str, accept_encoding: str) -> tuple[bytes, dict[str, str]]:
     registry = _registry
     if _DIRECTORY is not None:
         registry = CollectorRegistry()
+        Path(_DIRECTORY).mkdir(parents=True, exist_ok=True)
         MultiProcessCollector(registry, _DIRECTORY)  # type: ignore[no-untyped-call]
     # The library fails on versions that are none, and says others back.
     readable = ",".join(kind for kind in accept.split(",") if not _ODD_VERSION.search(kind))

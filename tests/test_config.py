@@ -1,7 +1,7 @@
 """Settings that are more than a number: what is taken, in which form, and what is refused."""
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from app.config import Settings
 
@@ -77,3 +77,38 @@ def test_trusted_proxies(given: str, taken: str) -> None:
 def test_what_is_no_trusted_proxy(given: str) -> None:
     with pytest.raises(ValidationError):
         Settings(forwarded_allow_ips=given)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:123/s3cretpw@127.0.0.1/db",
+        "postgresql://u:x?s3cretpw@127.0.0.1/db",
+        "postgresql://u:x#s3cretpw@127.0.0.1/db",
+        "postgresql://u:1#s3cretpw@127.0.0.1/db",
+        "postgresql:u:s3cretpw@h/db",
+        "postgresql://u:s3cretpw@h:notaport/db",
+        "mysql://u:s3cretpw@h/db",
+    ],
+)
+def test_a_database_url_that_cannot_be_read_is_not_said_back(url: str) -> None:
+    """Where the password was not escaped, any part of the URL may be one of it."""
+    with pytest.raises(ValidationError) as refused:
+        Settings(database_url=SecretStr(url))
+    assert "postgresql://" in str(refused.value)
+    assert "s3cretpw" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:p%2Fw@127.0.0.1:5432/db?sslmode=require",
+        "postgres://u@one:5432,two,[::1]:5433/db",
+        "postgresql:///db?host=/var/run/postgresql",
+        "postgresql://postgres@/postgres?host=/tmp/x&port=54915",
+        "postgresql://u:p@ss@h/db",
+    ],
+)
+def test_urls_of_databases(url: str) -> None:
+    settings = Settings(database_url=SecretStr(url))
+    assert settings.database_url == SecretStr(url)

@@ -16,7 +16,7 @@ from app.errors import FieldError, InvalidInput
 from app.pagination import Page, PageRequest, decode_cursor, fingerprint, id_part, page_of, text_part
 from app.repositories.base import Repository, unknown_audience
 from app.repositories.contacts import CONTACT_COLUMNS, Contact, contact_from_row
-from app.values import fold
+from app.values import EMAIL_MAX_LENGTH, fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,10 @@ _SOURCES: dict[Source, tuple[str, str]] = {
 
 # Each filter is a clause of its own and there only when it is given, so that its index is used.
 _FILTERS = {
-    # In the order of bytes, all that begins with the text comes before the text and the last character there is.
-    "search": """c.email_key >= :search and c.email_key < cast(:search as text) || U&'\\+10FFFF' collate "C" """,
+    # In the order of bytes, all that begins with the text comes up to the text with the last character there is behind
+    # it, as often as an email is long.
+    "search": f"""c.email_key >= :search
+        and c.email_key <= rpad(cast(:search as text), {EMAIL_MAX_LENGTH}, U&'\\+10FFFF') collate "C" """,
     "email_key": "c.email_key = :email_key",
     "external_id": "c.external_id = :external_id",
 }

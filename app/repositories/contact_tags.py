@@ -138,8 +138,12 @@ _LIST_OF_MANY = Statement(
     where ct.workspace_id = :workspace_id and ct.contact_id = any(:contact_ids)
         and (cast(:audience as text) is null or a.slug = :audience)
     order by t.slug, a.slug
+    limit :at_most
     """,
 )
+
+# What lists of contacts show of their tags at once: more takes seconds of a process that serves others too.
+TAGS_OF_MANY_MAX = 10_000
 
 # FOR NO KEY UPDATE lets bulk assignment pass, and holds off all that changes this contact's tags from its side.
 _LOCK_MEMBERS = Statement(
@@ -387,9 +391,17 @@ class ContactTagRepository(Repository):
     async def list_of_many(
         self, contact_ids: Sequence[UUID], *, audience: str | None = None
     ) -> Mapping[UUID, Sequence[ContactTag]]:
-        """The tags of each contact by slug, in one audience; in all of them for `*`, or where none is in force."""
+        """The tags of each contact by slug, in one audience; in all of them for `*`, or where none is in force.
+
+        InvalidInput where there are more than 10,000 of them.
+        """
         slug = self._audience_or_all(audience)
-        rows = await self._database.fetch(_LIST_OF_MANY, **self._caller, contact_ids=contact_ids, audience=slug)
+        rows = await self._database.fetch(
+            _LIST_OF_MANY, **self._caller, contact_ids=contact_ids, audience=slug, at_most=TAGS_OF_MANY_MAX + 1
+        )
+        if len(rows) > TAGS_OF_MANY_MAX:
+            detail = f"The contacts of this page carry more than {TAGS_OF_MANY_MAX:,} tags. Ask for fewer contacts."
+            raise InvalidInput([FieldError(("query", "limit"), "out_of_range", detail)])
         tags: dict[UUID, list[ContactTag]] = {contact_id: [] for contact_id in contact_ids}
         for row in rows:
             tags[row["contact_id"]].append(contact_tag_from_row(row, row["assigned_at"]))

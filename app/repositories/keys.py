@@ -55,7 +55,8 @@ class KeyFields(TypedDict, total=False):
 
 
 KEY_COLUMNS = """
-    k.id, k.prefix, c.slug as client, k.scopes, a.slug as audience, k.created_at, k.expires_at, k.revoked_at,
+    k.id, k.prefix, c.slug as client, k.scopes, a.slug as audience, k.created_at,
+    nullif(k.expires_at, 'infinity') as expires_at, k.revoked_at,
     k.last_used_at
 """
 

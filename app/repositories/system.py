@@ -56,7 +56,7 @@ _FIND_KEY = Statement(
     "system.find_key",
     """
     select k.id, k.workspace_id, w.slug as workspace, k.client_id, c.slug as client, c.active, k.scopes,
-        a.slug as audience, k.expires_at
+        a.slug as audience, nullif(k.expires_at, 'infinity') as expires_at
     from api_keys k
     join workspaces w on w.id = k.workspace_id
     join clients c on c.workspace_id = k.workspace_id and c.id = k.client_id

@@ -147,10 +147,10 @@ _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-
 
 
 def _in_utc(time: datetime) -> datetime:
-    try:
-        return time.astimezone(UTC)
-    except OverflowError:
-        raise PydanticCustomError("out_of_range", "This is beyond the years that there are in UTC.") from None
+    # The last year is left out: its last moment is the driver's word for infinity, which comes back without a zone.
+    if not 1 < time.year < 9999:
+        raise PydanticCustomError("out_of_range", "This is beyond the years that can be stored.")
+    return time.astimezone(UTC)
 
 
 # A point in time that comes in; numbers and bare dates, which pydantic takes as well, do not say which.

@@ -75,7 +75,8 @@ def _depth(value: object) -> int:
 
 
 def _leaves(value: object) -> Iterator[object]:
-    if isinstance(value, dict | list):
+    # What is empty counts as well: each would be an error.
+    if isinstance(value, dict | list) and value:
         for inner in value.values() if isinstance(value, dict) else value:
             yield from _leaves(inner)
     else:

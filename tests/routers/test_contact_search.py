@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from app.repositories import contact_tags
 from app.schemas.contact_search import FILTER_DEPTH_MAX, FILTER_TAGS_MAX
 from tests.conftest import Api
 from tests.routers.calls import (
@@ -143,6 +144,9 @@ async def test_how_deep_and_how_long_a_filter_may_be(api: Api) -> None:
     )
     assert pointers(refused) == ["#/filter"]
     problem(await api.post("/contacts/search", json={"filter": nested(30)}), 422, "too_deep")
+    # What is empty is bounded as well: each would be an error of its own.
+    empty = {"all": [{}] * 100, "any": [[]] * 100}
+    problem(await api.post("/contacts/search", json={"filter": {"all": [empty] * 100}}), 422, "too_long")
     half = ["a"] * (FILTER_TAGS_MAX // 2)
     assert await searched(api, {"all": half, "any": [{"all": half}]}) == [contact]
     refused = problem(
@@ -211,6 +215,23 @@ async def test_a_search_goes_by_email(api: Api) -> None:
     for tags in ({}, {"tags_all": "t"}):
         pages = await walk(api, "/contacts", search="A", limit=1, **tags)
         assert [contact["email"] for page in pages for contact in page] == expected
+
+
+async def test_a_search_finds_what_has_the_last_character_there_is(api: Api) -> None:
+    await call(api, "POST", "/contacts", {"email": "zz\U0010ffffq@example.com"}, status=201)
+    for search in ("z", "zz", "zz\U0010ffff", "zz\U0010ffffq@"):
+        assert len((await call(api, "GET", "/contacts", search=search))["data"]) == 1
+    assert (await call(api, "GET", "/contacts", search="zz\U0010ffff\U0010ffff"))["data"] == []
+
+
+async def test_a_page_with_too_many_tags_is_refused(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contact_tags, "TAGS_OF_MANY_MAX", 5)
+    await make_people(api, "a b c", "a b", "a")
+    refused = problem(await api.get("/contacts?expand=tags"), 422, "out_of_range")
+    assert pointers(refused) == ["?limit"]
+    for limit, offset in ((2, 0), (1, 2)):
+        await call(api, "GET", "/contacts", expand="tags", limit=limit, offset=offset)
+    problem(await api.post("/contacts/search?expand=tags", json={"filter": {"all": ["a"]}}), 422, "out_of_range")
 
 
 async def test_contacts_with_their_tags(api: Api) -> None:

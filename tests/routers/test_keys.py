@@ -328,3 +328,21 @@ async def test_the_key_is_in_no_log_error_or_table(api: Api, caplog: pytest.LogC
     for text in told + stored:
         assert key[9:] not in text
     assert key[:9] in "".join(stored)
+
+
+async def test_a_key_that_would_end_at_the_end_of_time(api: Api) -> None:
+    """The driver takes that moment for infinity, and gives it back without a zone."""
+    for end in ("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.9999999Z", "9999-01-01T00:00:00Z"):
+        refused = problem(await api.post("/keys", json={"scopes": ["admin"], "expires_at": end}), 422, "out_of_range")
+        assert pointers(refused) == ["#/expires_at"]
+    made = await call(api, "POST", "/keys", {"scopes": ["admin"], "expires_at": "9998-12-31T23:59:59Z"}, status=201)
+    # Whoever wrote it there, the list can be read, and the key used.
+    await run(
+        api.workspace.database,
+        "update api_keys set expires_at = 'infinity' where workspace_id = :workspace_id and id = :id",
+        workspace_id=api.workspace.principal.workspace_id,
+        id=UUID(made["id"]),
+    )
+    listed = await call(api, "GET", "/keys")
+    assert [key["expires_at"] for key in listed["data"] if key["id"] == made["id"]] == [None]
+    answered(await api.get("/me", headers={"Authorization": f"Bearer {made['key']}"}))
