@@ -57,12 +57,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         database = Database(engine)
         system = SystemRepository(database)
         authenticator = Authenticator(system.find_key, system.record_use)
+        metrics.begin(version=app.__version__, connections=settings.pool_size)
         tasks = [
             asyncio.create_task(authenticator.record_every(RECORD_USE_EVERY_SECONDS)),
             asyncio.create_task(_look_at_pool_every(database, LOOK_AT_POOL_EVERY_SECONDS)),
             asyncio.create_task(_count_unnumbered_every(system, COUNT_UNNUMBERED_EVERY_SECONDS)),
         ]
-        metrics.begin(version=app.__version__, connections=settings.pool_size)
         try:
             yield {
                 "database": database,

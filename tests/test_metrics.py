@@ -185,6 +185,18 @@ async def test_any_worker_tells_the_sum_of_all(new_database: MakeDatabase) -> No
 
 
 @needs_proc
+async def test_a_worker_that_ends_takes_its_gauges_along(new_database: MakeDatabase) -> None:
+    url = await new_database()
+    with Service("--workers", "2", POLYTAG_DATABASE_URL=url) as service:
+        assert eventually(lambda: total(scrape(service), "polytag_database_pool_size") == 16)
+        before = workers_of(service)
+        # One after the other is replaced: the last of the old ones ends when no other begins any more.
+        service.process.send_signal(signal.SIGHUP)
+        assert eventually(lambda: len(workers_of(service)) == 2 and not {*before} & {*workers_of(service)}, 30)
+        assert total(scrape(service), "polytag_database_pool_size") == 16
+
+
+@needs_proc
 async def test_nothing_is_left_of_a_supervisor_that_was_killed(new_database: MakeDatabase) -> None:
     url = await new_database()
     with Service("--workers", "2", POLYTAG_DATABASE_URL=url) as service:
