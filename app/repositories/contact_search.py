@@ -161,8 +161,8 @@ def _found(source: Source, filters: tuple[str, ...], condition: str | None, *, i
     lookups = ""
     if source == "members":
         clauses.append("m.audience_id = (select scope.id from scope)")
+    clauses += [_FILTERS[name] for name in filters]
     if source == "contacts":
-        clauses += [_FILTERS[name] for name in filters]
         if in_audience:
             lookups += f"""
             cross join lateral (
@@ -174,9 +174,8 @@ def _found(source: Source, filters: tuple[str, ...], condition: str | None, *, i
     elif filters:
         lookups += f"""
             cross join lateral (
-                select c.email_key from contacts c
+                select c.email_key, c.external_id from contacts c
                 where c.workspace_id = :workspace_id and c.id = {contact_id}
-                    and {" and ".join(_FILTERS[name] for name in filters)}
                 offset 0
             ) c"""
     if condition:

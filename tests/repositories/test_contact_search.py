@@ -225,16 +225,19 @@ async def test_what_a_page_reads(new_database: MakeDatabase, monkeypatch: pytest
             for start in range(0, len(part), 10_000):
                 body = {"name": name, "contact_ids": part[start : start + 10_000]}
                 await call(api, "POST", "/tags?on_conflict=return", body, status=201 if not start else 200)
+        # As in life, most tags are on few.
+        for tag in await make_tags(api, *(f"t{n}" for n in range(30))):
+            await call(api, "POST", f"/tags/{tag['id']}/contacts", {"contact_ids": contacts[::100]})
         for contact in contacts[:3]:
             await call(api, "PUT", f"/contacts/{contact}/audiences/few", {}, status=201)
         for _ in range(2):
             for path, at_most in (
-                ("/contacts?tags_all=most&tags_all=few&limit=100", 200),
-                ("/contacts?tags_all=few&tags_none=most&limit=100", 200),
-                ("/contacts?tags_any=few&tags_any=half&limit=10", 200),
-                ("/contacts?tags_none=few&limit=10", 100),
-                ("/contacts?search=a&tags_all=few&limit=100", 200),
-                ("/contacts?search=&audience=few", 100),
+                ("/contacts?tags_all=most&tags_all=few&limit=100", 600),
+                ("/contacts?tags_all=few&tags_none=most&limit=100", 600),
+                ("/contacts?tags_any=few&tags_any=half&limit=10", 600),
+                ("/contacts?tags_none=few&limit=10", 600),
+                ("/contacts?search=a&tags_all=few&limit=100", 600),
+                ("/contacts?search=&audience=few", 600),
             ):
                 assert await rows_read(api, monkeypatch, path) < at_most, path
             # What the server does by itself sooner or later, and plans by.
