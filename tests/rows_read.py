@@ -9,12 +9,19 @@ from tests.conftest import Api
 from tests.routers.calls import answered
 
 _ROWS_READ = Statement(
-    "test.rows_read", "select sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) as n from pg_stat_xact_user_tables"
+    "test.rows_read",
+    """
+    select sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) as n from pg_stat_xact_user_tables
+    where cast(:relation as text) is null or relname = :relation
+    """,
 )
 
 
-async def rows_read(api: Api, monkeypatch: pytest.MonkeyPatch, path: str, body: object = None) -> int:
-    """How many rows the database looks at for a call: its statements are run again, where the server counts them."""
+async def rows_read(api: Api, monkeypatch: pytest.MonkeyPatch, path: str, *, table: str | None = None) -> int:
+    """How many rows, of one table or of all, the database looks at for a call.
+
+    Its statements are run again, where the server counts them.
+    """
     ran: list[tuple[Statement, dict[str, object]]] = []
     fetch = Connection.fetch
 
@@ -28,13 +35,13 @@ async def rows_read(api: Api, monkeypatch: pytest.MonkeyPatch, path: str, body: 
     answered(await api.get("/me"))
     with monkeypatch.context() as patched:
         patched.setattr(Connection, "fetch", note)
-        answered(await api.request("GET" if body is None else "POST", path, json=body))
+        answered(await api.get(path))
     assert ran
 
     async def work(connection: Connection) -> int:
-        before = (await connection.fetch_one(_ROWS_READ))["n"]
+        before = (await connection.fetch_one(_ROWS_READ, relation=table))["n"]
         for statement, values in ran:
             await connection.fetch(statement, **values)
-        return int((await connection.fetch_one(_ROWS_READ))["n"] - before)
+        return int((await connection.fetch_one(_ROWS_READ, relation=table))["n"] - before)
 
     return await api.workspace.database.transaction(work)

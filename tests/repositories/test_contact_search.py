@@ -231,15 +231,17 @@ async def test_what_a_page_reads(new_database: MakeDatabase, monkeypatch: pytest
         for contact in contacts[:3]:
             await call(api, "PUT", f"/contacts/{contact}/audiences/few", {}, status=201)
         for _ in range(2):
-            for path, at_most in (
-                ("/contacts?tags_all=most&tags_all=few&limit=100", 600),
-                ("/contacts?tags_all=few&tags_none=most&limit=100", 600),
-                ("/contacts?tags_any=few&tags_any=half&limit=10", 600),
-                ("/contacts?tags_none=few&limit=10", 600),
-                ("/contacts?search=a&tags_all=few&limit=100", 600),
-                ("/contacts?search=&audience=few", 600),
+            for path in (
+                "tags_all=most&tags_all=few&limit=100",
+                "tags_all=few&tags_none=most&limit=100",
+                "tags_any=few&tags_any=half&limit=10",
+                "tags_none=few&limit=10",
             ):
-                assert await rows_read(api, monkeypatch, path) < at_most, path
+                assert await rows_read(api, monkeypatch, f"/contacts?{path}") < 600, path
+            # These are sorted. Where there are few tags or audiences, the server may read all assignments or members
+            # in one pass to find theirs, but it looks at no other contact.
+            for path in ("search=a&tags_all=few", "search=m&tags_all=few", "search=&audience=few", "search=m11999"):
+                assert await rows_read(api, monkeypatch, f"/contacts?{path}", table="contacts") < 100, path
             # What the server does by itself sooner or later, and plans by.
             await query(url, "analyze")
     await database.dispose()
