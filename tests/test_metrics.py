@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -205,3 +206,18 @@ async def test_nothing_is_left_of_a_supervisor_that_was_killed(new_database: Mak
         assert directory.is_dir()
         service.stop(signal.SIGKILL)
         assert eventually(lambda: not directory.exists())
+
+
+@needs_proc
+async def test_a_directory_that_was_cleaned_up_is_made_again(new_database: MakeDatabase) -> None:
+    """Whoever clears what is temporary takes figures away, but no worker and no answer."""
+    url = await new_database()
+    with Service("--workers", "2", POLYTAG_DATABASE_URL=url) as service:
+        assert eventually(lambda: total(scrape(service), "polytag_database_pool_size") == 16)
+        first, _ = workers_of(service)
+        shutil.rmtree(directory_of(first))
+        assert scrape(service) is not None
+        os.kill(first, signal.SIGKILL)
+        assert eventually(lambda: len(workers_of(service)) == 2 and first not in workers_of(service))
+        list_tags(service, 5)
+        assert eventually(lambda: total(scrape(service), "polytag_database_pool_size") >= 8)
