@@ -337,7 +337,11 @@ def _settings(**options: object) -> Settings:
     try:
         settings = Settings(**{name: value for name, value in options.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
-        wrong = "; ".join(f"POLYTAG_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors())
+        # A rule of ours is a sentence about the variable; the library puts words before it.
+        wrong = "; ".join(
+            f"POLYTAG_{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors()
+        )
         raise server.CannotRun(f"The settings cannot be taken. {wrong}.") from None
     # Before anything is logged: standard output is for what the command prints.
     logs.configure(settings.log_level, settings.log_format)

@@ -81,7 +81,7 @@ class MethodNotAllowed(AppError):
     """`allowed` is every method that the path has."""
 
     def __init__(self, method: str, allowed: Sequence[str]) -> None:
-        super().__init__(f"{method} is not possible here; {', '.join(allowed)} is.")
+        super().__init__(f"{method} is not possible here. These methods are: {', '.join(allowed)}.")
         self.method = method
         self.allowed = tuple(allowed)
 

@@ -327,7 +327,11 @@ def _first_key(first: Provisioned, *, as_json: bool) -> str:
 
 def _json_greeting(address: str, settings: Settings, first: Provisioned | None) -> str:
     begun = "" if first else '{"key": null'
-    facts = {"address": address, "docs": f"{address}/docs", "database": describe_database(settings)}
+    facts = {
+        "address": address,
+        "docs": f"{settings.public_url or address}/docs",
+        "database": describe_database(settings),
+    }
     return f"{begun}, {json.dumps(facts).removeprefix('{')}"
 
 
