@@ -200,8 +200,8 @@ def openapi(
 ) -> None:
     """Print the OpenAPI document of a front end.
 
-    It is what a running service has at /openapi.json, and needs neither a database nor settings. It is JSON with --json
-    and without.
+    It is what a running service has at /openapi.json, but for its public URL, and needs neither a database nor
+    settings. It is JSON with --json and without.
 
     Example: polytag openapi > openapi.json
     """

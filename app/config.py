@@ -24,7 +24,8 @@ def default_data_dir() -> Path:
     return Path("/var/lib/polytag") if is_root else platformdirs.user_data_path("polytag")
 
 
-_HOST = r"(\[[0-9a-fA-F:.]+\]|[^\[\]:,@/?#]*)(:\d{0,5})?"
+_PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[1-5]?\d{1,4})"
+_HOST = rf"(\[[0-9a-fA-F:.]+\]|[^\[\]:,@/?#]*)(:{_PORT}?)?"
 _DATABASE_URL = re.compile(rf"postgres(ql)?://([^/?#]*@)?{_HOST}(,{_HOST})*(/[^/?#@]*)?(\?[^#@]*)?")
 
 

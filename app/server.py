@@ -254,7 +254,7 @@ def _migrate(url: str) -> None:
 def _place(url: str) -> str:
     """Where a database is. Not its URL, which holds the password."""
     parts = urlsplit(url)
-    return f"{parts.netloc.rpartition('@')[2] or 'its socket'}{parts.path}"
+    return f"{parts.netloc.rpartition('@')[2] or 'the default host'}{parts.path}"
 
 
 async def _provision_first(system: SystemRepository) -> Provisioned | None:

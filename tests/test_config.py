@@ -88,6 +88,8 @@ def test_what_is_no_trusted_proxy(given: str) -> None:
         "postgresql://u:1#s3cretpw@127.0.0.1/db",
         "postgresql:u:s3cretpw@h/db",
         "postgresql://u:s3cretpw@h:notaport/db",
+        "postgresql://u:s3cretpw@h:65536/db",
+        "postgresql://u:s3cretpw@h:70000/db",
         "mysql://u:s3cretpw@h/db",
     ],
 )
@@ -103,6 +105,8 @@ def test_a_database_url_that_cannot_be_read_is_not_said_back(url: str) -> None:
     "url",
     [
         "postgresql://u:p%2Fw@127.0.0.1:5432/db?sslmode=require",
+        "postgresql://u@h:65535/db",
+        "postgresql://u@h:9/db",
         "postgres://u@one:5432,two,[::1]:5433/db",
         "postgresql:///db?host=/var/run/postgresql",
         "postgresql://postgres@/postgres?host=/tmp/x&port=54915",

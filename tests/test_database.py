@@ -105,6 +105,23 @@ async def until(what: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_the_connection_that_was_used_last_is_used_next(database_url: str) -> None:
+    """It has its plans still. Taken in turn, at low traffic all connections would lose theirs."""
+    database = Database(create_engine(database_url, pool_size=3))
+    backend = Statement("test.backend", "select pg_backend_pid() as pid")
+    meeting = asyncio.Barrier(3)
+
+    async def work(connection: Connection) -> object:
+        await meeting.wait()
+        return (await connection.fetch_one(backend))["pid"]
+
+    try:
+        assert len(set(await asyncio.gather(*(database.transaction(work) for _ in range(3))))) == 3
+        assert len({(await database.fetch_one(backend))["pid"] for _ in range(6)}) == 1
+    finally:
+        await database.dispose()
+
+
 # The statement tells of itself when it was prepared.
 PREPARED_AT = Statement(
     "test.prepared_at",
