@@ -20,7 +20,7 @@ from app import logs, server
 from app.config import Settings
 from app.embedded import EmbeddedError
 from app.errors import AppError
-from app.main import FRONT_ENDS, openapi_document
+from app.main import DIALECTS, FRONT_ENDS, openapi_document
 from app.repositories.doctor import Finding, HeldCount, MendedCount
 from app.repositories.system import WorkspaceKey
 from app.values import SCOPES, slugify
@@ -89,6 +89,14 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.", envvar="POLYTAG_HOST")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.", envvar="POLYTAG_PORT")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that serve.", envvar="POLYTAG_WORKERS")] = None,
+    dialects: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Vendors whose APIs are served too: {', '.join(dialect.slug for dialect in DIALECTS)}; with commas "
+            "between, or all, or none.",
+            envvar="POLYTAG_DIALECTS",
+        ),
+    ] = None,
     as_json: AsJson = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
@@ -103,7 +111,9 @@ def serve(
 
     Example: polytag serve --port 9000
     """
-    settings = _settings(host=host, port=port, workers=workers, data_dir=data_dir, database_url=database_url)
+    settings = _settings(
+        host=host, port=port, workers=workers, dialects=dialects, data_dir=data_dir, database_url=database_url
+    )
     server.serve(settings, as_json=as_json)
 
 

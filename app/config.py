@@ -58,6 +58,11 @@ class Settings(BaseSettings):
         default_factory=default_data_dir,
         description="Data directory of the bundled PostgreSQL. Unused with a database URL.",
     )
+    dialects: str = Field(
+        "all",
+        description="Vendors whose APIs are served beside Polytag's own: `all`, `none`, or their names with commas "
+        "between, e.g. topmail,datamailer.",
+    )
     pool_size: int = Field(8, ge=1, le=64, description="Database connections of one worker.")
     pool_timeout: float = Field(
         5, gt=0, le=300, description="Seconds a request waits for a free database connection before it answers 503."
@@ -85,6 +90,11 @@ class Settings(BaseSettings):
     def _empty_is_none(cls, url: object) -> object:
         # As a line without a value in an .env file has it.
         return None if url == "" else url
+
+    @field_validator("dialects")
+    @classmethod
+    def _are_names(cls, names: str) -> str:
+        return ",".join(name for one in names.lower().split(",") if (name := one.strip())) or "none"
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -25,6 +25,7 @@ from app.repositories.contacts import ContactRepository
 from app.repositories.events import EventRepository
 from app.repositories.keys import KeyRepository
 from app.repositories.memberships import MembershipRepository
+from app.repositories.subscribers import SubscriberRepository
 from app.repositories.system import FoundKey
 from app.repositories.tag_contacts import TagContactRepository
 from app.repositories.tags import TagRepository
@@ -58,7 +59,13 @@ def repository(kind: type[R]) -> Callable[[Request], Awaitable[R]]:
 
     async def provide(request: Request) -> R:
         state = request.state
-        return kind(state.database, state.principal, front_end=state.front_end.slug, request_id=state.request_id)
+        return kind(
+            state.database,
+            state.principal,
+            front_end=state.front_end.slug,
+            request_id=state.request_id,
+            only_audience=state.principal.audience if state.front_end.one_audience else None,
+        )
 
     return provide
 
@@ -71,6 +78,7 @@ ContactUpserts = Annotated[ContactUpsertRepository, Depends(repository(ContactUp
 Events = Annotated[EventRepository, Depends(repository(EventRepository))]
 Keys = Annotated[KeyRepository, Depends(repository(KeyRepository))]
 Memberships = Annotated[MembershipRepository, Depends(repository(MembershipRepository))]
+Subscribers = Annotated[SubscriberRepository, Depends(repository(SubscriberRepository))]
 TagContacts = Annotated[TagContactRepository, Depends(repository(TagContactRepository))]
 Tags = Annotated[TagRepository, Depends(repository(TagRepository))]
 

@@ -8,12 +8,11 @@ one `AppError`, whatever was wrong, rendered by the front end.
 """
 
 import json
-import math
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from itertools import accumulate, islice
-from typing import Any, NoReturn, TypeVar
+from itertools import islice
+from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from fastapi import APIRouter, FastAPI
@@ -26,6 +25,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Lifespan
 
+from app.bodies import parse_declared_json
 from app.errors import (
     AppError,
     FieldError,
@@ -36,21 +36,23 @@ from app.errors import (
     NotFound,
     RouteNotFound,
     TooLarge,
+    Unauthenticated,
+    Unavailable,
     Unreadable,
     UnsupportedMediaType,
 )
-from app.logs import mask_keys
+from app.logs import mask_keys, shown
 from app.middleware import Net
 from app.repositories.base import Principal
 from app.schemas.base import WITHOUT_NUL, UnionBranch
 from app.values import SCOPES
 
-JSON_MAX_DEPTH = 64
 LISTED_ERRORS_MAX = 100
-_ECHO_MAX_LENGTH = 200
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 Authenticate = Callable[[str], Awaitable[Principal]]
+# From the media type that is declared, if any, and the bytes, of which there are some. Raises what is wrong with them.
+ParseBody = Callable[[str | None, bytes], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,10 @@ class FrontEnd:
     render_error: Callable[[AppError, str], Response]
     # A misspelt condition (`if_unsed=true`) must not be taken for none. Vendors' clients may send what we do not know.
     strict_query: bool = False
+    parse_body: ParseBody = parse_declared_json
+    # Callers see the audience of their key and nothing else, as if the workspace had no other: the vendors whose paths
+    # name none. Repositories are born with that limit, so that no handler can forget it.
+    one_audience: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +86,25 @@ class BodyLimits:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """On what terms a route is served: without a key where scopes are None, and how large its body may be."""
+    """On what terms a route is served: without a key where scopes are None, and how large its body may be.
+
+    `native` is the call of the native API that does the same, for those who leave a dialect.
+    """
 
     scopes: tuple[str, ...] | None
     bulk: bool = False
+    native: str | None = None
 
 
-def requires(*scopes: str, bulk: bool = False) -> Callable[[Endpoint], Endpoint]:
+def requires(*scopes: str, bulk: bool = False, native: str | None = None) -> Callable[[Endpoint], Endpoint]:
     """The scopes that a handler needs, all of them; none of them means that any good key will do.
 
-    `bulk` lets its body have the size of lists of contacts. Write it below the router's decorator.
+    `bulk` lets its body have the size of lists of contacts; `native` tells a dialect's guide which native call does the
+    same. Write it below the router's decorator.
     """
     if unknown := set(scopes) - set(SCOPES):
         raise ValueError(f"no such scope: {unknown}")
-    return _mark(Terms(scopes, bulk))
+    return _mark(Terms(scopes, bulk, native))
 
 
 def public(endpoint: Endpoint) -> Endpoint:
@@ -117,8 +128,20 @@ def _mark(terms: Terms) -> Callable[[Endpoint], Endpoint]:
     return mark
 
 
+_NO_AUDIENCE = FieldError(
+    ("header", "Authorization"),
+    "audience_required",
+    "The API key has no default audience, and this API works in one: make a key with an audience.",
+)
+
+
 class Route(APIRoute):
     """A route that knows who asks before it reads what is asked. Routers of it are made by `new_router`."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401
+        super().__init__(path, endpoint, **options)
+        # The framework's own pattern lets a newline stand behind the path's end.
+        self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         validate_and_run = super().get_route_handler()
@@ -137,6 +160,8 @@ class Route(APIRoute):
                 state["principal"] = principal
                 if missing := principal.missing_scopes(terms.scopes):
                     raise Forbidden(missing)
+                if state["front_end"].one_audience and principal.audience is None:
+                    raise InvalidInput([_NO_AUDIENCE])
             if request.scope["query_string"]:
                 _check_query(request, parameters)
             if takes_body:
@@ -231,7 +256,10 @@ class _ParsedRequest(Request):
     """A request whose body was read and parsed; FastAPI takes both from here."""
 
     def __init__(self, request: Request, body: bytes, value: object) -> None:
-        super().__init__(request.scope, request.receive)
+        # Whatever it was declared as: the framework asks for the value only where it is called JSON.
+        headers = [header for header in request.scope["headers"] if header[0] != b"content-type"]
+        scope = {**request.scope, "headers": [*headers, (b"content-type", b"application/json")]}
+        super().__init__(scope, request.receive)
         self._read = body
         self._value = value
 
@@ -263,87 +291,55 @@ async def _read_body(request: Request, limit: int) -> Request:
     if not body:
         # Nothing to parse and nothing to declare: validation says that the body is missing.
         return _ParsedRequest(request, b"", None)
-    _check_media_type(request)
-    return _ParsedRequest(request, body, parse_json(body))
-
-
-def _check_media_type(request: Request) -> None:
-    sent = request.headers.get("content-type")
-    if sent is None or not _JSON_TYPE.fullmatch(sent):
-        raise UnsupportedMediaType(sent and shown(sent))
+    media_type = request.headers.get("content-type")
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
-        raise UnsupportedMediaType(shown(f"{sent} with Content-Encoding {encoding}"))
+        raise UnsupportedMediaType(shown(f"{media_type} with Content-Encoding {encoding}"))
+    parse: ParseBody = request.scope["state"]["front_end"].parse_body
+    return _ParsedRequest(request, body, parse(media_type, body))
 
 
-# With any parameters, but no charset except UTF-8.
-_JSON_TYPE = re.compile(
-    r'\s*application/(?:[\w!#$&^.+-]+\+)?json\s*(?:;\s*+(?:charset\s*=\s*"?utf-?8"?\s*|(?!charset\b)[^;]*))*',
-    re.IGNORECASE | re.ASCII,
-)
+# The way out: whatever was wrong becomes a fact, which the front end renders with these.
 
 
-def parse_json(body: bytes) -> object:
-    """The value of a JSON text, which must be one by the book: UTF-8, finite numbers, and not nested too deeply."""
-    if body.startswith(b"\xef\xbb\xbf"):
-        raise Unreadable("The body begins with a byte order mark; send plain UTF-8.")
-    try:
-        text = body.decode()
-    except UnicodeDecodeError as error:
-        raise Unreadable(f"The body is not in UTF-8: byte {error.start + 1:,} cannot be read.") from None
-    if _is_nested_deeper_than(JSON_MAX_DEPTH, body):
-        raise Unreadable(f"The body is nested deeper than {JSON_MAX_DEPTH} levels.")
-    try:
-        return _decode_json(text)
-    except json.JSONDecodeError as error:
-        raise Unreadable(
-            f"The body is not valid JSON: {error.msg} at line {error.lineno:,}, column {error.colno:,}."
-        ) from None
-    except ValueError:
-        # What is left is the length that integers are read up to.
-        raise Unreadable("The body holds a number with too many digits.") from None
+def read_authorization(request: Request, scheme: str) -> str:
+    """The key out of `Authorization: <scheme> <key>`, the scheme in any case."""
+    header = request.headers.get("authorization")
+    if header is None:
+        raise Unauthenticated("missing")
+    sent, _, token = header.partition(" ")
+    token = token.strip()
+    if sent.lower() != scheme.lower() or not token or " " in token:
+        raise Unauthenticated("malformed")
+    return token
 
 
-def _finite(number: str) -> float:
-    value = float(number)
-    if math.isinf(value):
-        raise Unreadable("The body holds a number that is too large.")
-    return value
+def error_response(
+    status: int, body: Mapping[str, object], error: AppError, *, scheme: str = "Bearer", media_type: str | None = None
+) -> Response:
+    """An answer that says an error, with the headers that HTTP has for it. `scheme` is that of `Authorization`."""
+    # Neither a key nor half a surrogate pair leaves here, wherever the text came from.
+    text = mask_keys(json.dumps(body, ensure_ascii=False, separators=(",", ":")))
+    return Response(
+        text.encode("utf-8", "replace"),
+        status,
+        headers=_headers_of(error, scheme),
+        media_type=media_type or "application/json",
+    )
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise Unreadable(f"The body is not valid JSON: it knows no {name}.")
-
-
-_decode_json = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant).decode
-
-# Opening brackets become 1, closing ones -1.
-_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
-_ALL_BUT_BRACKETS_AND_QUOTES = bytes(set(range(256)) - set(b'[]{}"'))
-
-
-def _is_nested_deeper_than(depth: int, body: bytes) -> bool:
-    """Found out by bulk operations on the bytes, since the parser recurses, and walking over a large body is slow."""
-    if body.count(b"[") + body.count(b"{") <= depth:
-        return False
-    if b"\\" in body:
-        body = _ESCAPE.sub(b"", body)
-    structure = body.translate(_STEPS, _ALL_BUT_BRACKETS_AND_QUOTES)
-    # Without escapes, every second piece between quotes is the inside of a string.
-    steps = b"".join(structure.split(b'"')[::2])
-    return max(accumulate(memoryview(steps).cast("b")), default=0) > depth
-
-
-_ESCAPE = re.compile(rb"\\.", re.DOTALL)
-
-
-# The way out: whatever was wrong becomes a fact.
-
-
-def shown(text: str) -> str:
-    """A caller's text in the form in which it may be said back: short, without keys, and fit for UTF-8."""
-    text = text if len(text) <= _ECHO_MAX_LENGTH else text[:_ECHO_MAX_LENGTH] + "…"
-    return mask_keys(text).encode("utf-8", "replace").decode()
+def _headers_of(error: AppError, scheme: str) -> dict[str, str]:
+    if isinstance(error, Unauthenticated):
+        # RFC 6750: who sent nothing is told the scheme only.
+        return {"WWW-Authenticate": scheme if error.reason == "missing" else f'{scheme} error="invalid_token"'}
+    if isinstance(error, Forbidden):
+        scopes = " ".join(error.missing_scopes)
+        return {"WWW-Authenticate": f'{scheme} error="insufficient_scope", scope="{scopes}"'}
+    if isinstance(error, MethodNotAllowed):
+        return {"Allow": ", ".join(error.allowed)}
+    if isinstance(error, Unavailable):
+        return {"Retry-After": str(error.retry_after)}
+    return {}
 
 
 def _fact(request: Request, error: Exception) -> AppError:

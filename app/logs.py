@@ -19,6 +19,7 @@ LogFormat = Literal["auto", "json", "console"]
 
 _KEY = re.compile(r"ptag_[0-9A-Za-z]{5,}")
 _FRAMES_MAX = 30
+_ECHO_MAX_LENGTH = 200
 # Messages of errors may quote what was being handled, a whole answer even.
 _ERROR_TEXT_MAX = 500
 
@@ -26,6 +27,12 @@ _ERROR_TEXT_MAX = 500
 def mask_keys(text: str) -> str:
     """The text without API keys."""
     return _KEY.sub("ptag_…", text) if "ptag_" in text else text
+
+
+def shown(text: str) -> str:
+    """A caller's text in the form in which it may be said back: short, without keys, and fit for UTF-8."""
+    text = text if len(text) <= _ECHO_MAX_LENGTH else text[:_ECHO_MAX_LENGTH] + "…"
+    return mask_keys(text).encode("utf-8", "replace").decode()
 
 
 def configure(level: str, log_format: LogFormat = "auto", stream: TextIO | None = None) -> None:

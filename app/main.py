@@ -15,6 +15,8 @@ from app import logs, metrics, migrate
 from app.config import Settings
 from app.database import Database, create_engine
 from app.dependencies import Authenticator
+from app.dialects.datamailer import DATAMAILER
+from app.dialects.topmail import TOPMAIL
 from app.frontend import BodyLimits, FrontEnd, build
 from app.middleware import Edge
 from app.repositories.system import SystemRepository
@@ -23,13 +25,26 @@ from app.routers import NATIVE
 log = structlog.get_logger(__name__)
 
 # Each is a line here and a folder in app/dialects.
-DIALECTS: tuple[FrontEnd, ...] = ()
+DIALECTS: tuple[FrontEnd, ...] = (TOPMAIL, DATAMAILER)
 FRONT_ENDS = {front_end.slug: front_end for front_end in (NATIVE, *DIALECTS)}
 
 RECORD_USE_EVERY_SECONDS = 10
 COUNT_UNNUMBERED_EVERY_SECONDS = 10
 LOOK_AT_POOL_EVERY_SECONDS = 1
 _LAST_RECORD_WITHIN_SECONDS = 2
+
+
+def chosen_dialects(names: str) -> tuple[FrontEnd, ...]:
+    """The dialects that a setting names: `all`, `none`, or slugs with commas between. ValueError for unknown ones."""
+    if names in {"all", "none"}:
+        return DIALECTS if names == "all" else ()
+    chosen = names.split(",")
+    there = {dialect.slug: dialect for dialect in DIALECTS}
+    if unknown := [name for name in chosen if name not in there]:
+        raise ValueError(
+            f"POLYTAG_DIALECTS names {', '.join(unknown)}, which is none of {', '.join(there)}, all and none."
+        )
+    return tuple(dialect for slug, dialect in there.items() if slug in chosen)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -43,6 +58,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings.database_url is None:
         raise ValueError("POLYTAG_DATABASE_URL is not set. `polytag serve` starts the bundled PostgreSQL without it.")
     database_url = settings.database_url.get_secret_value()
+    dialects = chosen_dialects(settings.dialects)
     newest_revision = migrate.newest_revision()
 
     @asynccontextmanager
@@ -88,7 +104,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         middleware=(Middleware(Edge, timeout=settings.request_timeout, public_url=settings.public_url),),
         public_url=settings.public_url,
     )
-    for dialect in DIALECTS:
+    for dialect in dialects:
         mounted = build(dialect, version=app.__version__, body_limits=body_limits, public_url=settings.public_url)
         service.mount(dialect.mount, mounted)
     return service

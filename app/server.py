@@ -30,7 +30,7 @@ from app.config import Settings, default_data_dir
 from app.database import Database, create_engine
 from app.errors import NotFound, Unavailable
 from app.logs import mask_keys
-from app.main import create_app
+from app.main import chosen_dialects, create_app
 from app.repositories.doctor import DoctorRepository, Finding, HeldCount, MendedCount
 from app.repositories.system import Provisioned, RevokedKey, SystemRepository, WorkspaceKey
 from app.values import SCOPES
@@ -54,6 +54,10 @@ def serve(settings: Settings, *, as_json: bool = False) -> None:
 
     As JSON, what is printed is one object, which is whole once the service answers.
     """
+    try:
+        chosen_dialects(settings.dialects)
+    except ValueError as error:
+        raise CannotRun(f"The settings cannot be taken. {error}") from None
     # Uvicorn ends the process by the signal that stopped it; this lets what is open be put away first. The first
     # process of a container would not end by it at all.
     signal.signal(signal.SIGTERM, _stop)
@@ -341,6 +345,10 @@ def _greeting(address: str, settings: Settings, first: Provisioned | None) -> st
         *([f"  its public URL      {settings.public_url}"] if settings.public_url else []),
         f"  its documentation   {settings.public_url or address}/docs",
         f"  its data            {describe_database(settings)}",
+        *(
+            f"  {dialect.title.removeprefix('Polytag '):<20}{settings.public_url or address}{dialect.mount}"
+            for dialect in chosen_dialects(settings.dialects)
+        ),
         "",
     ]
     if first:

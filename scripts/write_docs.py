@@ -1,9 +1,11 @@
 """Writes what the docs say of settings, calls, errors and limits, from the code that says so. `make docs` runs it.
 
-docs/configuration.md is written whole; in docs/api.md what stands between a pair of markers.
+docs/configuration.md is written whole; in docs/api.md and docs/dialects what stands between a pair of markers.
 """
 
 import re
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ from annotated_types import Ge, Gt, Le
 from pydantic_core import PydanticUndefined
 
 from app import pagination, values
+from app.bodies import JSON_MAX_DEPTH
 from app.config import Settings
 from app.errors import FIELD_CODES
-from app.frontend import JSON_MAX_DEPTH, LISTED_ERRORS_MAX, Route, terms_of
+from app.frontend import LISTED_ERRORS_MAX, FrontEnd, Route, terms_of
+from app.main import DIALECTS
 from app.repositories.events import IDS_PER_EVENT
 from app.routers import NATIVE, problems
 from app.schemas import contact_search, contacts, tags
@@ -117,16 +121,32 @@ def limits() -> str:
     return "\n".join(lines)
 
 
-BLOCKS = {"calls": calls, "errors": errors, "limits": limits}
+def dialect_calls(dialect: FrontEnd) -> str:
+    """Every call of a dialect, with the scopes it needs and the native call that does the same."""
+    lines = [f"| call, below `{dialect.mount}` | scopes | what it does | natively |", "|---|---|---|---|"]
+    for router in dialect.routers:
+        for route in router.routes:
+            assert isinstance(route, Route)
+            [method] = route.methods or set[str]()
+            terms = terms_of(route.endpoint)
+            scopes = ", ".join(f"`{scope}`" for scope in terms.scopes or ()) or "no key"
+            does = " ".join((route.endpoint.__doc__ or "").split("\n\n")[0].split())
+            native = f"`{terms.native}`" if terms.native else ""
+            lines.append(f"| `{method} {route.path_format}` | {scopes} | {_cell(does)} | {native} |")
+    return "\n".join(lines)
 
 
-def api(text: str) -> str:
-    """docs/api.md with its blocks written anew."""
-    for name, write in BLOCKS.items():
+API_BLOCKS = {"calls": calls, "errors": errors, "limits": limits}
+
+
+def with_blocks(path: Path, blocks: Mapping[str, Callable[[], str]]) -> str:
+    """A document with its blocks written anew."""
+    text = path.read_text(encoding="utf-8")
+    for name, write in blocks.items():
         begin, end = f"<!-- begin {name}, by make docs -->", f"<!-- end {name} -->"
         pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
         if len(pattern.findall(text)) != 1:
-            raise ValueError(f"docs/api.md must have one block between {begin} and {end}")
+            raise ValueError(f"{path.name} must have one block between {begin} and {end}")
         block = f"{begin}\n\n{write()}\n\n{end}"
         text = pattern.sub(lambda _, block=block: block, text)  # type: ignore[misc]
     return text
@@ -138,8 +158,12 @@ def _cell(text: str) -> str:
 
 def documents() -> dict[Path, str]:
     """Each file that is written, and what shall be in it."""
-    path = ROOT / "docs" / "api.md"
-    return {ROOT / "docs" / "configuration.md": configuration(), path: api(path.read_text(encoding="utf-8"))}
+    docs = ROOT / "docs"
+    written = {docs / "configuration.md": configuration(), docs / "api.md": with_blocks(docs / "api.md", API_BLOCKS)}
+    for dialect in DIALECTS:
+        path = docs / "dialects" / f"{dialect.slug}.md"
+        written[path] = with_blocks(path, {"calls": partial(dialect_calls, dialect)})
+    return written
 
 
 if __name__ == "__main__":

@@ -381,6 +381,7 @@ async def test_a_repository_is_born_for_its_caller() -> None:
         "key_id": str(PRINCIPAL.key_id),
         "front_end": "native",
         "request_id": "r1",
+        "only_audience": "None",
     }
 
 

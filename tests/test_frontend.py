@@ -10,27 +10,22 @@ import httpx
 import pytest
 import structlog
 from fastapi import APIRouter, FastAPI, Query, Request, Response
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import Field
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.dependencies import PrincipalDep
-from app.errors import AppError, Duplicate, Unauthenticated, Unreadable
+from app.errors import AppError, Duplicate, Unauthenticated
 from app.frontend import (
-    JSON_MAX_DEPTH,
     LISTED_ERRORS_MAX,
     BodyLimits,
     FrontEnd,
     Terms,
     build,
     new_router,
-    parse_json,
     public,
     requires,
-    shown,
     terms_of,
 )
 from app.middleware import Edge
@@ -390,30 +385,6 @@ async def test_brackets_in_text_are_no_nesting(client: httpx.AsyncClient) -> Non
     assert response.json()["name"] == name
 
 
-@given(
-    st.recursive(
-        st.text() | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
-    )
-)
-def test_what_json_writes_is_read_again(value: object) -> None:
-    assert parse_json(json.dumps(value).encode()) == value
-    assert parse_json(json.dumps(value, indent=2).encode()) == value
-
-
-@given(st.text('[]{}"\\a,:', max_size=40), st.integers(1, 80))
-def test_depth_is_that_of_the_value(filling: str, depth: int) -> None:
-    body = "[" * depth + json.dumps(["x" * JSON_MAX_DEPTH, filling, "[" * JSON_MAX_DEPTH]) + "]" * depth
-    if depth + 1 <= JSON_MAX_DEPTH:
-        parse_json(body.encode())
-    else:
-        with pytest.raises(Unreadable, match="deeper"):
-            parse_json(body.encode())
-
-
-def test_the_last_of_repeated_keys_wins() -> None:
-    assert parse_json(b'{"a": 1, "a": 2}') == {"a": 2}
-
-
 @pytest.mark.parametrize(
     "media_type",
     [
@@ -693,12 +664,6 @@ async def test_what_takes_too_long_is_stopped(client: httpx.AsyncClient) -> None
 
 async def test_half_a_character_does_not_leave(client: httpx.AsyncClient) -> None:
     problem(await client.get("/duplicate"), 409, "name_taken")
-
-
-@pytest.mark.parametrize(("text", "expected"), [("a", "a"), ("a\ud800", "a?"), (f"x{KEY}", "xptag_…")])
-def test_what_is_said_back(text: str, expected: str) -> None:
-    assert shown(text) == expected
-    assert len(shown(text * 1_000)) <= 201
 
 
 # Request ids and the log.

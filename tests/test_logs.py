@@ -194,3 +194,9 @@ def say(service: Service, text: str) -> None:
         connection.sendall(text.encode())
         connection.settimeout(10)
         connection.recv(1_000)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("a", "a"), ("a\ud800", "a?"), (f"x{KEY}", "xptag_…")])
+def test_what_is_said_back(text: str, expected: str) -> None:
+    assert logs.shown(text) == expected
+    assert len(logs.shown(text * 1_000)) <= 201

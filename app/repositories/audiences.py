@@ -170,12 +170,17 @@ class AudienceRepository(Repository):
         """All of them, by slug."""
         return [_audience_from_row(row) for row in await self._database.fetch(_LIST, **self._caller)]
 
+    async def find(self, slug: str) -> Audience | None:
+        """One audience of the workspace by its slug, if there is such a one."""
+        rows = await self._database.fetch(_GET, **self._caller, slug=slug)
+        return _audience_from_row(rows[0]) if rows else None
+
     async def get(self, slug: str) -> Audience:
         """One audience of the workspace, by its slug."""
-        rows = await self._database.fetch(_GET, **self._caller, slug=slug)
-        if not rows:
+        found = await self.find(slug)
+        if found is None:
             raise NotFound("audience", slug)
-        return _audience_from_row(rows[0])
+        return found
 
     async def create(self, slug: str, name: str) -> Audience:
         """Make an audience. Duplicate if the slug is taken."""

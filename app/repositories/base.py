@@ -35,14 +35,24 @@ class Principal:
 class Repository:
     """Verbs within one workspace: none takes a workspace id, every statement names it.
 
-    `front_end` and `request_id` go into what the verbs record of themselves.
+    `front_end` and `request_id` go into what the verbs record of themselves. With `only_audience` a tag that is named
+    by its id is found in that audience alone; a tag of another one does not exist.
     """
 
-    def __init__(self, database: Database, principal: Principal, *, front_end: str, request_id: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        principal: Principal,
+        *,
+        front_end: str,
+        request_id: str,
+        only_audience: str | None = None,
+    ) -> None:
         self._database = database
         self._principal = principal
         self._front_end = front_end
         self._request_id = request_id
+        self._only_audience = only_audience
         # What a statement may name of the caller; it takes the parameters that it has.
         self._caller: dict[str, object] = {
             "workspace_id": principal.workspace_id,
@@ -50,11 +60,18 @@ class Repository:
             "key_id": principal.key_id,
             "front_end": front_end,
             "request_id": request_id,
+            "only_audience": only_audience,
         }
 
     def _sibling(self, kind: type[AnyRepository]) -> AnyRepository:
         """Another repository of the same caller, for a unit of work that needs both."""
-        return kind(self._database, self._principal, front_end=self._front_end, request_id=self._request_id)
+        return kind(
+            self._database,
+            self._principal,
+            front_end=self._front_end,
+            request_id=self._request_id,
+            only_audience=self._only_audience,
+        )
 
     def _audience(self, audience: str | None) -> str:
         """The slug of the audience in force: the one named, else the key's default one."""

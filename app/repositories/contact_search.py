@@ -16,6 +16,7 @@ from app.errors import FieldError, InvalidInput
 from app.pagination import Page, PageRequest, decode_cursor, fingerprint, id_part, page_of, text_part
 from app.repositories.base import Repository, unknown_audience
 from app.repositories.contacts import CONTACT_COLUMNS, Contact, contact_from_row
+from app.repositories.subscriptions import SubscriptionStatus
 from app.values import EMAIL_MAX_LENGTH, fold
 
 
@@ -86,6 +87,12 @@ _SOURCES: dict[Source, tuple[str, str]] = {
     "tags": ("contact_tags ct", "ct.contact_id"),
 }
 
+# What a member subscribed to with the key's client.
+_SUBSCRIPTION = """exists (
+            select from subscriptions s
+            where s.workspace_id = :workspace_id and s.contact_id = c.id and s.client_id = :client_id
+                and s.audience_id = (select scope.id from scope)"""
+
 # Each filter is a clause of its own and there only when it is given, so that its index is used.
 _FILTERS = {
     # In the order of bytes, all that begins with the text comes up to the text with the last character there is behind
@@ -94,6 +101,10 @@ _FILTERS = {
         and c.email_key <= rpad(cast(:search as text), {EMAIL_MAX_LENGTH}, U&'\\+10FFFF') collate "C" """,
     "email_key": "c.email_key = :email_key",
     "external_id": "c.external_id = :external_id",
+    "statuses": f"{_SUBSCRIPTION} and s.status = any(cast(:statuses as text[])))",
+    "subscribed": f"""(
+            c.global_unsubscribed_at is null and {_SUBSCRIPTION} and s.status = 'subscribed')
+        ) = :subscribed""",
 }
 
 # A search is answered in the order of emails. Up to so many contacts of a tag or an audience are sorted for it; where
@@ -174,7 +185,7 @@ def _found(source: Source, filters: tuple[str, ...], condition: str | None, *, i
     elif filters:
         lookups += f"""
             cross join lateral (
-                select c.email_key, c.external_id from contacts c
+                select c.id, c.email_key, c.external_id, c.global_unsubscribed_at from contacts c
                 where c.workspace_id = :workspace_id and c.id = {contact_id}
                 offset 0
             ) c"""
@@ -261,24 +272,30 @@ class ContactSearchRepository(Repository):
         search: str | None = None,
         email: str | None = None,
         external_id: str | None = None,
+        subscribed: bool | None = None,
+        statuses: Sequence[SubscriptionStatus] | None = None,
         tags: TagFilter | None = None,
         include_total: bool = False,
     ) -> Page[Contact]:
         """A page of the audience's members; of all contacts for the audience `*`, or where none is in force.
 
         By id, and with `search`, the start of the email, by email. Tags need an audience; InvalidInput names those
-        that it has not.
+        that it has not. `subscribed` and `statuses` look at what members agreed to with the key's client.
         """
         slug = self._audience_or_all(audience)
-        identity = fingerprint("contacts", slug, search, email, external_id, tags and tags.identity())
+        identity = fingerprint(
+            "contacts", slug, search, email, external_id, subscribed, statuses, tags and tags.identity()
+        )
         by_email = search is not None
         after: UUID | str | None = None
         if page.cursor is not None:
             [after] = decode_cursor(page.cursor, identity, text_part if by_email else id_part)
-        filters = {
+        filters: dict[str, object] = {
             "search": None if search is None else fold(search),
             "email_key": None if email is None else fold(email),
             "external_id": external_id,
+            "subscribed": subscribed,
+            "statuses": statuses,
         }
         rows = await self._fetch(
             slug,
@@ -306,7 +323,7 @@ class ContactSearchRepository(Repository):
     async def _fetch(
         self,
         audience: str | None,
-        filters: dict[str, str],
+        filters: dict[str, object],
         tags: TagFilter | None,
         *,
         include_total: bool,
@@ -353,7 +370,7 @@ class ContactSearchRepository(Repository):
         return rows
 
     async def _source(
-        self, audience: str | None, filters: dict[str, str], cover: Sequence[_CountedTag] | None, *, depth: int
+        self, audience: str | None, filters: dict[str, object], cover: Sequence[_CountedTag] | None, *, depth: int
     ) -> Source:
         """What the list is walked along; `depth` is how many contacts its page ends behind."""
         if audience is None:

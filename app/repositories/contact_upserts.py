@@ -4,10 +4,10 @@ Ten or a thousand at a time, in one transaction: contacts first, then membership
 order of locks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, TypeVar
 from uuid import UUID
 
 from app.database import Connection, ConstraintViolation, Statement
@@ -24,8 +24,11 @@ from app.repositories.contacts import (
     contact_from_row,
     with_changes,
 )
-from app.repositories.memberships import JOIN, SubscriptionStatus
+from app.repositories.memberships import JOIN
+from app.repositories.subscriptions import SubscriptionStatus
 from app.values import fold, new_id
+
+T = TypeVar("T")
 
 ContactConflict = Literal["error", "update"]
 TagsMode = Literal["add", "replace"]
@@ -46,7 +49,7 @@ class NewContact:
 
     fields: ContactFields
     audiences: Sequence[str] | None = None
-    tags: Sequence[str] | None = None
+    tags: Sequence[TagRef] | None = None
     place: tuple[str | int, ...] = ("body",)
 
 
@@ -57,6 +60,8 @@ class Upserted:
     outcome: Outcome
     contact: Contact | None = None
     error: AppError | None = None
+    # Whether it became a member of the audience in force by this.
+    joined: bool = False
 
 
 class _LostRace(Exception):
@@ -164,13 +169,17 @@ class ContactUpsertRepository(Repository):
         A contact is found by its email, then by its external id; two different ones are a Conflict of that item. An
         audience that does not exist fails the whole call. `status` is what new members have with the key's client.
         """
+        return await self.attempt(
+            lambda connection: self.upsert_within(
+                connection, new, audience=audience, on_conflict=on_conflict, tags_mode=tags_mode, status=status
+            )
+        )
+
+    async def attempt(self, unit: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run a unit of work that upserts, in one transaction, and again where it lost a race."""
         for _ in range(_ATTEMPTS):
             try:
-                return await self._database.transaction(
-                    lambda connection: self._upsert(
-                        connection, new, audience=audience, on_conflict=on_conflict, tags_mode=tags_mode, status=status
-                    )
-                )
+                return await self._database.transaction(unit)
             except (_LostRace, Outdated):
                 continue
             except ConstraintViolation as violation:
@@ -178,16 +187,20 @@ class ContactUpsertRepository(Repository):
                     raise
         raise Unavailable("Other requests kept changing the same contacts. Nothing was written.")
 
-    async def _upsert(
+    async def upsert_within(
         self,
         connection: Connection,
         new: Sequence[NewContact],
         *,
         audience: str | None,
-        on_conflict: ContactConflict,
-        tags_mode: TagsMode,
-        status: SubscriptionStatus,
+        on_conflict: ContactConflict = "update",
+        tags_mode: TagsMode = "add",
+        status: SubscriptionStatus | None,
     ) -> Sequence[Upserted]:
+        """`upsert` as a part of a larger unit of work, to be run by `attempt`.
+
+        Without a status new members subscribe to nothing. What exists already is held until the end.
+        """
         contacts, contact_tags = self._sibling(ContactRepository), self._sibling(ContactTagRepository)
         in_force = audience or self._principal.audience
         has_tags = any(one.tags is not None for one in new)
@@ -196,8 +209,7 @@ class ContactUpsertRepository(Repository):
         audience_ids = await self._find_audiences(connection, new, in_force)
 
         # Creating tags comes first in the order of locks, so whether it will be needed is looked up beforehand.
-        refs: dict[tuple[str | int, ...], Sequence[TagRef]] = {one.place: _tag_refs(one) for one in new if one.tags}
-        named = [ref for some in refs.values() for ref in some]
+        named = [ref for one in new for ref in one.tags or ()]
         holds_audience = in_force is not None and await contact_tags.lock_if_missing_within(connection, named, in_force)
 
         known = await connection.fetch(
@@ -237,12 +249,14 @@ class ContactUpsertRepository(Repository):
 
         if has_tags and in_force is not None:
             if holds_audience:
-                wanted = [ref for one, _ in accepted for ref in refs.get(one.place, [])]
+                wanted = [ref for one, _ in accepted for ref in one.tags or ()]
                 await contact_tags.create_missing_within(connection, wanted, in_force)
-            changes = _tag_changes(accepted, refs, tags_mode)
+            changes = _tag_changes(accepted, tags_mode)
             touched |= set(await contact_tags.change_many_within(connection, changes, in_force))
 
-        return _answers(results, touched, answers)
+        here = in_force and audience_ids[in_force]
+        newcomers = {row["contact_id"] for row in joined if row["audience_id"] == here}
+        return _answers(results, touched, newcomers, answers)
 
     async def _find_audiences(
         self, connection: Connection, new: Sequence[NewContact], in_force: str | None
@@ -272,24 +286,20 @@ def _audiences_of(one: NewContact, in_force: str | None) -> set[str]:
     return audiences
 
 
-def _tag_refs(one: NewContact) -> list[TagRef]:
-    return [TagRef.by_name(name, (*one.place, "tags", place)) for place, name in enumerate(one.tags or ())]
-
-
-def _tag_changes(
-    accepted: Sequence[tuple[NewContact, UUID]], refs: dict[tuple[str | int, ...], Sequence[TagRef]], mode: TagsMode
-) -> Sequence[TagChange]:
+def _tag_changes(accepted: Sequence[tuple[NewContact, UUID]], mode: TagsMode) -> Sequence[TagChange]:
     """One change a contact. Of several items for one contact, the last one that replaces forgets those before it."""
     adding: dict[UUID, Sequence[TagRef]] = {}
     for one, contact_id in accepted:
         if one.tags is not None:
-            mine = refs.get(one.place, [])
-            adding[contact_id] = mine if mode == "replace" else [*adding.get(contact_id, []), *mine]
+            adding[contact_id] = one.tags if mode == "replace" else [*adding.get(contact_id, []), *one.tags]
     return [TagChange(contact_id, add=add, replace=mode == "replace") for contact_id, add in adding.items()]
 
 
 def _answers(
-    results: Sequence[tuple[UUID, Outcome] | AppError], touched: set[UUID], contacts: dict[UUID, Contact]
+    results: Sequence[tuple[UUID, Outcome] | AppError],
+    touched: set[UUID],
+    newcomers: set[UUID],
+    contacts: dict[UUID, Contact],
 ) -> list[Upserted]:
     """An answer for each item. Memberships and tags, which are written together, count for the first of a contact."""
     answers: list[Upserted] = []
@@ -301,5 +311,6 @@ def _answers(
         if outcome == "unchanged" and contact_id in touched:
             outcome = "updated"
         touched.discard(contact_id)
-        answers.append(Upserted(outcome, contacts[contact_id]))
+        answers.append(Upserted(outcome, contacts[contact_id], joined=contact_id in newcomers))
+        newcomers.discard(contact_id)
     return answers

@@ -197,35 +197,44 @@ class ContactRepository(Repository):
         """Change what is given. Duplicate if another contact has the email or the external id."""
 
         async def work(connection: Connection) -> Contact:
-            rows = await connection.fetch(_LOCK, **self._caller, contact_id=contact_id)
-            if not rows:
-                raise NotFound("contact", contact_id)
-            contact, changed = with_changes(contact_from_row(rows[0]), fields, ("body",))
-            if not changed:
-                return contact
-            [written] = await self.write_changed(connection, [(contact, changed)])
-            return written
+            return await self.update_within(connection, contact_id, fields)
 
         try:
             return await self._database.transaction(work)
         except ConstraintViolation as violation:
-            if violation.constraint not in UNIQUE_KEYS:
-                raise
-            raise await self._duplicate(violation, fields) from violation
+            raise await self.lost_race(violation, fields) from violation
+
+    async def update_within(self, connection: Connection, contact_id: UUID, fields: ContactFields) -> Contact:
+        """`update` as a part of a larger unit of work. A key that is taken comes out of that as ConstraintViolation."""
+        contact, changed = with_changes(await self.hold_within(connection, contact_id), fields, ("body",))
+        if not changed:
+            return contact
+        [written] = await self.write_changed(connection, [(contact, changed)])
+        return written
 
     async def delete(self, contact_id: UUID) -> None:
         """Remove a contact from the workspace, with its memberships, subscriptions and tags."""
 
         async def work(connection: Connection) -> None:
-            scope = {**self._caller, "contact_id": contact_id}
-            # Each in a statement of its own: the next sees what was written while this one waited.
-            if not await connection.fetch(_LOCK, **scope):
-                raise NotFound("contact", contact_id)
-            await connection.fetch(_LOCK_MEMBERSHIPS, **scope)
-            await connection.fetch(_LOCK_ASSIGNMENTS, **scope)
-            await connection.fetch(_DELETE, **scope)
+            await self.hold_within(connection, contact_id)
+            await self.delete_within(connection, contact_id)
 
         await self._database.transaction(work)
+
+    async def hold_within(self, connection: Connection, contact_id: UUID) -> Contact:
+        """Hold a contact: from here on nobody changes or deletes it, or makes it join an audience."""
+        rows = await connection.fetch(_LOCK, **self._caller, contact_id=contact_id)
+        if not rows:
+            raise NotFound("contact", contact_id)
+        return contact_from_row(rows[0])
+
+    async def delete_within(self, connection: Connection, contact_id: UUID) -> None:
+        """`delete` as a part of a larger unit of work, which holds the contact."""
+        scope = {**self._caller, "contact_id": contact_id}
+        # Each in a statement of its own: the next sees what was written while this one waited.
+        await connection.fetch(_LOCK_MEMBERSHIPS, **scope)
+        await connection.fetch(_LOCK_ASSIGNMENTS, **scope)
+        await connection.fetch(_DELETE, **scope)
 
     async def write_changed(
         self, connection: Connection, contacts: Sequence[tuple[Contact, Sequence[str]]]
@@ -254,8 +263,10 @@ class ContactRepository(Repository):
         rows = await connection.fetch(_INSERT, **self._caller, **_columns(contacts))
         return [contact_from_row(row) for row in rows]
 
-    async def _duplicate(self, violation: ConstraintViolation, fields: ContactFields) -> Duplicate:
-        """Who has the key that a change asked for."""
+    async def lost_race(self, violation: ConstraintViolation, fields: ContactFields) -> Exception:
+        """What a violation is to the caller: who has the key that a change asked for, if that is what it is about."""
+        if violation.constraint not in UNIQUE_KEYS:
+            return violation
         name: Literal["email", "external_id"] = "email" if "email_key" in violation.constraint else "external_id"
         value = str(fields.get(name))
         holders = await self._database.fetch(

@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 from uuid import UUID
 
 from app.database import Connection, Row, Statement
 from app.errors import NotFound
 from app.repositories import events
 from app.repositories.base import Repository
-
-SubscriptionStatus = Literal["pending", "subscribed", "unsubscribed"]
+from app.repositories.subscriptions import SubscriptionChange, SubscriptionRepository, SubscriptionStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class Membership:
     subscribed: bool
 
 
-# New members subscribe with the key's client. Who is a member already keeps what was agreed.
+# New members subscribe with the key's client, if there is a status. Who is a member already keeps what was agreed.
 JOIN = Statement(
     "memberships.join",
     f"""
@@ -45,6 +43,7 @@ JOIN = Statement(
         select :workspace_id, audience_id, contact_id, :client_id, cast(:status as text), cast(:reason as text),
             case when :status = 'unsubscribed' then now() end
         from joined
+        where cast(:status as text) is not null
     ), finished as (
         select jsonb_agg(jsonb_build_array(audience_id, contact_id)) as pairs from joined
     ), recorded as (
@@ -101,50 +100,12 @@ _HOLD_AUDIENCE = Statement(
     """,
 )
 
-_LOCK_MEMBER = Statement(
+LOCK_MEMBER = Statement(
     "memberships.lock_member",
     """
     select m.contact_id from audience_members m
     where m.workspace_id = :workspace_id and m.audience_id = :audience_id and m.contact_id = :contact_id
     for no key update
-    """,
-)
-
-_SUBSCRIBE = Statement(
-    "memberships.subscribe",
-    f"""
-    with changed as (
-        insert into subscriptions
-            (workspace_id, audience_id, contact_id, client_id, status, reason, unsubscribed_at)
-        values (
-            :workspace_id, :audience_id, :contact_id, :client_id, cast(:status as text), cast(:reason as text),
-            case when :status = 'unsubscribed' then now() end
-        )
-        on conflict (workspace_id, contact_id, audience_id, client_id) do update
-        set status = excluded.status, updated_at = now(),
-            -- The reason of what stays as it is stays too, unless another is given.
-            reason = case
-                when excluded.status = subscriptions.status and not :has_reason then subscriptions.reason
-                else excluded.reason
-            end,
-            -- Unsubscribing again does not move the time of the first.
-            unsubscribed_at = case
-                when excluded.status = subscriptions.status then subscriptions.unsubscribed_at
-                else excluded.unsubscribed_at
-            end
-        where subscriptions.status <> excluded.status
-            or (:has_reason and subscriptions.reason is distinct from excluded.reason)
-        returning audience_id, contact_id
-    )
-    {
-        events.record(
-            "contact.updated",
-            "changed",
-            audience="changed.audience_id",
-            contact="changed.contact_id",
-            payload="jsonb_build_object('fields', jsonb_build_array('status'))",
-        )
-    }
     """,
 )
 
@@ -241,11 +202,12 @@ class MembershipRepository(Repository):
                     reason=reason if status else None,
                 )
                 # One that was there may leave before it is held; then there is a place to join again.
-                if joined or await connection.fetch(_LOCK_MEMBER, **self._caller, **found):
+                if joined or await connection.fetch(LOCK_MEMBER, **self._caller, **found):
                     break
             if status is not None and not joined:
-                await connection.fetch(
-                    _SUBSCRIBE, **self._caller, **found, status=status, reason=reason, has_reason=has_reason
+                change = SubscriptionChange(status, reason if has_reason else None, has_reason=has_reason)
+                await self._sibling(SubscriptionRepository).change_within(
+                    connection, **found, client_id=self._principal.client_id, change=change
                 )
             row = await connection.fetch_one(_LIST, **self._caller, contact_id=contact_id, audience=audience)
             return _membership_from_row(row), bool(joined)
@@ -256,13 +218,17 @@ class MembershipRepository(Repository):
         """End the membership, with the tags and subscriptions that hang on it. The contact stays. No error if none."""
 
         async def work(connection: Connection) -> None:
-            found = await self._find(connection, contact_id, audience)
-            # Each in a statement of its own: the next sees what was written while this one waited.
-            if await connection.fetch(_LOCK_FOR_LEAVE, **self._caller, **found):
-                await connection.fetch(_LOCK_ASSIGNMENTS, **self._caller, **found)
-                await connection.fetch(_LEAVE, **self._caller, **found)
+            await self.leave_within(connection, **await self._find(connection, contact_id, audience))
 
         await self._database.transaction(work)
+
+    async def leave_within(self, connection: Connection, *, audience_id: UUID, contact_id: UUID) -> None:
+        """`leave` as a part of a larger unit of work."""
+        scope = {**self._caller, "audience_id": audience_id, "contact_id": contact_id}
+        # Each in a statement of its own: the next sees what was written while this one waited.
+        if await connection.fetch(_LOCK_FOR_LEAVE, **scope):
+            await connection.fetch(_LOCK_ASSIGNMENTS, **scope)
+            await connection.fetch(_LEAVE, **scope)
 
     async def _find(
         self, connection: Connection, contact_id: UUID, audience: str, *, hold: bool = False

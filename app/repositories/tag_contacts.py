@@ -98,8 +98,18 @@ _KEYS: dict[ContactField, tuple[str, str]] = {
     "external_ids": ("external_id", "text[]"),
 }
 
-_TAG_AND_COUNT = """
-    (select t.audience_id from tags t where t.workspace_id = :workspace_id and t.id = :tag_id) as audience_id,
+# Whether the tag t may be seen: see Repository.only_audience.
+_IS_IN_SIGHT = """(
+        cast(:only_audience as text) is null or t.audience_id = (
+            select a.id from audiences a where a.workspace_id = :workspace_id and a.slug = :only_audience
+        )
+    )"""
+
+_TAG_AND_COUNT = f"""
+    (
+        select t.audience_id from tags t
+        where t.workspace_id = :workspace_id and t.id = :tag_id and {_IS_IN_SIGHT}
+    ) as audience_id,
     (select cast(coalesce(sum(c.n), 0) as bigint)
         from tag_counts c where c.workspace_id = :workspace_id and c.tag_id = :tag_id) as count_before
 """
@@ -120,7 +130,7 @@ def _wanted(field: ContactField) -> str:
         from tags t
         join audience_members m on m.workspace_id = t.workspace_id and m.audience_id = t.audience_id
         {source}
-        where t.workspace_id = :workspace_id and t.id = :tag_id and {match}
+        where t.workspace_id = :workspace_id and t.id = :tag_id and {_IS_IN_SIGHT} and {match}
         order by m.contact_id
         for key share of t, m
     ), gate as (
@@ -204,13 +214,17 @@ def _assign(field: ContactField) -> Statement:
 
 
 _FIND_TAG = Statement(
-    "tag_contacts.find_tag", "select t.id from tags t where t.workspace_id = :workspace_id and t.id = :tag_id"
+    "tag_contacts.find_tag",
+    f"select t.id from tags t where t.workspace_id = :workspace_id and t.id = :tag_id and {_IS_IN_SIGHT}",
 )
 
 # In a statement of its own: what the next one sees begins after the wait.
 _LOCK_TAG = Statement(
     "tag_contacts.lock_tag",
-    "select t.id from tags t where t.workspace_id = :workspace_id and t.id = :tag_id for update",
+    f"""
+    select t.id from tags t where t.workspace_id = :workspace_id and t.id = :tag_id and {_IS_IN_SIGHT}
+    for update of t
+    """,
 )
 
 
@@ -263,6 +277,10 @@ def _unassign(field: ContactField) -> Statement:
             from contact_tags ct
             {source}
             where ct.workspace_id = :workspace_id and ct.tag_id = :tag_id and {match}
+                and exists (
+                    select from tags t
+                    where t.workspace_id = :workspace_id and t.id = :tag_id and {_IS_IN_SIGHT}
+                )
             order by ct.contact_id
             for update of ct
         ), doomed as (
@@ -300,7 +318,7 @@ def _list(filters: tuple[str, ...], *, has_cursor: bool) -> Statement:
         from (
             select t.id as tag_id, {total} as total
             from tags t
-            where t.workspace_id = :workspace_id and t.id = :tag_id
+            where t.workspace_id = :workspace_id and t.id = :tag_id and {_IS_IN_SIGHT}
         ) head
         left join lateral (
             select ct.contact_id, ct.assigned_at

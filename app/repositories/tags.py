@@ -84,6 +84,7 @@ _GET = Statement(
     from tags t
     join audiences a on a.workspace_id = t.workspace_id and a.id = t.audience_id
     where t.workspace_id = :workspace_id and t.id = any(:tag_ids)
+        and (cast(:only_audience as text) is null or a.slug = :only_audience)
     """,
 )
 
@@ -105,6 +106,7 @@ _LOCK_AUDIENCE_OF_TAG = Statement(
     from audiences a
     where a.workspace_id = :workspace_id
         and a.id = (select t.audience_id from tags t where t.workspace_id = :workspace_id and t.id = :tag_id)
+        and (cast(:only_audience as text) is null or a.slug = :only_audience)
     for no key update
     """,
 )
@@ -404,8 +406,8 @@ class TagRepository(Repository):
         """Delete a tag and its assignments. With `if_unused`, Conflict while a contact carries it."""
 
         async def work(connection: Connection) -> None:
-            await connection.fetch(_LOCK_AUDIENCE_OF_TAG, **self._caller, tag_id=tag_id)
-            if not await connection.fetch(_LOCK_FOR_DELETE, **self._caller, tag_id=tag_id):
+            locked = await connection.fetch(_LOCK_AUDIENCE_OF_TAG, **self._caller, tag_id=tag_id)
+            if not locked or not await connection.fetch(_LOCK_FOR_DELETE, **self._caller, tag_id=tag_id):
                 raise NotFound("tag", tag_id)
             assigned = await connection.fetch_one(_LOCK_ASSIGNMENTS, **self._caller, tag_id=tag_id)
             if if_unused and assigned["n"]:

@@ -8,6 +8,7 @@ from fastapi import Query, Request, Response
 from app.dependencies import Contacts, ContactUpserts, Memberships, PrincipalDep, demand
 from app.errors import AppError, Duplicate
 from app.frontend import new_router, requires
+from app.repositories.contact_tags import TagRef
 from app.repositories.contact_upserts import ContactConflict, NewContact, TagsMode, Upserted
 from app.repositories.contacts import ContactFields
 from app.routers.parameters import AudienceParam, locate
@@ -136,7 +137,8 @@ async def leave_audience(memberships: Memberships, contact_id: UUID, slug: Text)
 def _new_contact(body: ContactCreate, place: tuple[str | int, ...]) -> NewContact:
     given = body.model_dump()
     audiences, tags = given.pop("audiences", None), given.pop("tags", None)
-    return NewContact(cast("ContactFields", given), audiences, tags, place)
+    refs = None if tags is None else [TagRef.by_name(name, (*place, "tags", n)) for n, name in enumerate(tags)]
+    return NewContact(cast("ContactFields", given), audiences, refs, place)
 
 
 def _outcome(done: Upserted) -> ContactOutcome:

@@ -8,7 +8,7 @@ from fastapi import Depends, Query, Request, Response
 
 from app.dependencies import Tags
 from app.errors import FieldError, InvalidInput
-from app.frontend import shown
+from app.logs import shown
 from app.pagination import Page
 from app.schemas.base import RAW_LENGTH_FACTOR, Slug
 from app.values import SLUG_MAX_LENGTH, slugify

@@ -10,7 +10,6 @@ of `{pointer, code, detail}`. A pointer says where the value stood:
 | `header:If-Match`  | a header                                                             |
 """
 
-import json
 from typing import get_args
 from urllib.parse import quote
 
@@ -36,8 +35,7 @@ from app.errors import (
     Unreadable,
     UnsupportedMediaType,
 )
-from app.frontend import LISTED_ERRORS_MAX
-from app.logs import mask_keys
+from app.frontend import LISTED_ERRORS_MAX, error_response, read_authorization
 
 # Status, code and title of each error. A code of None is the error's own, see code_of.
 _TABLE: dict[type[AppError], tuple[int, str | None, str]] = {
@@ -69,14 +67,7 @@ CODES: list[tuple[int, str, str]] = [
 
 def read_token(request: Request) -> str:
     """The key out of `Authorization: Bearer …`."""
-    header = request.headers.get("authorization")
-    if header is None:
-        raise Unauthenticated("missing")
-    scheme, _, token = header.partition(" ")
-    token = token.strip()
-    if scheme.lower() != "bearer" or not token or " " in token:
-        raise Unauthenticated("malformed")
-    return token
+    return read_authorization(request, "Bearer")
 
 
 def render_error(error: AppError, request_id: str) -> Response:
@@ -92,11 +83,7 @@ def render_error(error: AppError, request_id: str) -> Response:
         "request_id": request_id,
         **_members(error),
     }
-    # Neither a key nor half a surrogate pair leaves here, wherever the text came from.
-    text = mask_keys(json.dumps(problem, ensure_ascii=False, separators=(",", ":")))
-    return Response(
-        text.encode("utf-8", "replace"), status, media_type="application/problem+json", headers=_headers(error)
-    )
+    return error_response(status, problem, error, media_type="application/problem+json")
 
 
 def code_of(error: AppError) -> str:
@@ -125,20 +112,6 @@ def _members(error: AppError) -> dict[str, object]:
         return dict(error.facts)
     if isinstance(error, Forbidden):
         return {"missing_scopes": list(error.missing_scopes)}
-    return {}
-
-
-def _headers(error: AppError) -> dict[str, str]:
-    if isinstance(error, Unauthenticated):
-        # RFC 6750: who sent nothing is told the scheme only.
-        return {"WWW-Authenticate": "Bearer" if error.reason == "missing" else 'Bearer error="invalid_token"'}
-    if isinstance(error, Forbidden):
-        scopes = " ".join(error.missing_scopes)
-        return {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scopes}"'}
-    if isinstance(error, MethodNotAllowed):
-        return {"Allow": ", ".join(error.allowed)}
-    if isinstance(error, Unavailable):
-        return {"Retry-After": str(error.retry_after)}
     return {}
 
 

@@ -61,6 +61,12 @@ class Input(BaseModel):
         return value
 
 
+class LooseInput(Input):
+    """What comes in through the API of a vendor that passes over fields it does not know."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
 class Output(BaseModel):
     """What goes out, read from the dataclasses of repositories. Without defaults: each field is always there."""
 
@@ -96,19 +102,24 @@ def _is_slug(text: str) -> str:
     return text
 
 
+def at_most(limit: int) -> AfterValidator:
+    """A tighter limit than the type's own, as some vendors have, on the text as it will be stored."""
+
+    def check(text: str) -> str:
+        if len(text) > limit:
+            raise PydanticCustomError("too_long", "This must have at most {most} characters.", {"most": limit})
+        return text
+
+    return AfterValidator(check)
+
+
 Text = Annotated[str, StringConstraints(pattern=WITHOUT_NUL)]
 
+NAME_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]*[^\x00-\x20\x7f-\xa0][^\x00-\x1f\x7f-\x9f]*$"
 TagName = Annotated[
     str,
     _by_rule(values.normalize_name, at_most=values.NAME_MAX_LENGTH),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "minLength": 1,
-            "maxLength": values.NAME_MAX_LENGTH,
-            "pattern": r"^[^\x00-\x1f\x7f-\x9f]*[^\x00-\x20\x7f-\xa0][^\x00-\x1f\x7f-\x9f]*$",
-        }
-    ),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": values.NAME_MAX_LENGTH, "pattern": NAME_PATTERN}),
 ]
 Slug = Annotated[
     str,
@@ -146,7 +157,8 @@ def _is_written_out(value: object) -> object:
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
-def _in_utc(time: datetime) -> datetime:
+def in_utc(time: datetime) -> datetime:
+    """A point in time as it is stored. Raises ValueError beyond the years that can be."""
     # The last year is left out: its last moment is the driver's word for infinity, which comes back without a zone.
     if not 1 < time.year < 9999:
         raise PydanticCustomError("out_of_range", "This is beyond the years that can be stored.")
@@ -154,7 +166,7 @@ def _in_utc(time: datetime) -> datetime:
 
 
 # A point in time that comes in; numbers and bare dates, which pydantic takes as well, do not say which.
-Instant = Annotated[AwareDatetime, BeforeValidator(_is_written_out), AfterValidator(_in_utc)]
+Instant = Annotated[AwareDatetime, BeforeValidator(_is_written_out), AfterValidator(in_utc)]
 # One that goes out. The database answers in UTC, which pydantic writes as RFC 3339 with a Z.
 Timestamp = AwareDatetime
 

@@ -75,7 +75,7 @@ class Crowd:
                 place = self.contacts.index(contact)
                 await people.delete(contact)
                 [made] = await upserts.upsert(
-                    [NewContact({"email": f"new{dice.random()}@example.com"}, ["newsletter"], tags=["t1", "t9"])]
+                    [NewContact({"email": f"new{dice.random()}@example.com"}, ["newsletter"], tags=names("t1", "t9"))]
                 )
                 assert made.contact
                 self.contacts[place] = made.contact.id

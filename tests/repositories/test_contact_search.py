@@ -18,6 +18,7 @@ from app.pagination import PageRequest
 from app.repositories import contact_search
 from app.repositories.audiences import AudienceRepository
 from app.repositories.contact_search import ContactSearchRepository, NamedTag, TagFilter
+from app.repositories.contact_tags import TagRef
 from app.repositories.contact_upserts import ContactUpsertRepository, NewContact
 from app.repositories.tag_contacts import ContactRefs, TagContactRepository
 from app.repositories.tags import TagRepository
@@ -28,6 +29,7 @@ from tests.routers.calls import call, make_audience, make_tags
 from tests.rows_read import rows_read
 
 SLUGS = ("a", "b", "c", "d", "e")
+ALL_TAGS = [TagRef.by_name(slug, ()) for slug in SLUGS]
 PEOPLE = 12
 
 named = st.builds(lambda slug: NamedTag(slug, ()), st.sampled_from(SLUGS))
@@ -83,11 +85,12 @@ async def make_people(database: Database) -> People:
     upserts = workspace.repository(ContactUpsertRepository)
     # Half of them are members of the other audience too, and carry all of its tags, of the same names.
     new = [
-        NewContact({"email": f"{'xy'[n % 2]}{9 - n % 5}{n}@example.com"}, ["newsletter"], ["a"]) for n in range(PEOPLE)
+        NewContact({"email": f"{'xy'[n % 2]}{9 - n % 5}{n}@example.com"}, ["newsletter"], ALL_TAGS[:1])
+        for n in range(PEOPLE)
     ]
     contacts = [one.contact for one in await upserts.upsert(new) if one.contact]
-    both = [NewContact({"email": one.email}, ["other"], list(SLUGS)) for one in contacts[::2]]
-    outsiders = [NewContact({"email": f"x{n}@example.org"}, ["other"], list(SLUGS)) for n in range(3)]
+    both = [NewContact({"email": one.email}, ["other"], ALL_TAGS) for one in contacts[::2]]
+    outsiders = [NewContact({"email": f"x{n}@example.org"}, ["other"], ALL_TAGS) for n in range(3)]
     await upserts.upsert([*both, *outsiders], audience="other")
     return People(
         workspace,

@@ -252,7 +252,7 @@ async def test_one_new_contact_made_by_many_at_once(arena: Arena) -> None:
                         NewContact(
                             {"email": f"{name}{round_number}@example.com", "external_id": f"{name}{round_number}"},
                             ["newsletter"],
-                            tags=[f"tag {caller % 2}", "all"],
+                            tags=names(f"tag {caller % 2}", "all"),
                         )
                         for name in (("a", "b", "c") if caller % 2 else ("c", "b", "a"))
                     ]

@@ -43,7 +43,7 @@ def statements_of(module: Any) -> Iterator[Statement]:
 
 # What a builder that takes a tuple knows, each part a clause of its own; or one that takes a clause.
 PARTS: dict[tuple[str, str], Any] = {
-    ("app.repositories.contact_search", "filters"): ("search", "email_key", "external_id"),
+    ("app.repositories.contact_search", "filters"): ("search", "email_key", "external_id", "statuses", "subscribed"),
     ("app.repositories.contact_search", "condition"): "tagged.ids @> cast(:tags_0 as uuid[])",
     ("app.repositories.tag_contacts", "filters"): ("assigned_after", "assigned_before"),
     ("app.repositories.tags", "filters"): ("search", "tag_ids", "slug"),
@@ -80,6 +80,8 @@ def test_statements_are_found() -> None:
         "events",
         "keys",
         "memberships",
+        "subscribers",
+        "subscriptions",
         "tag_contacts",
         "tags",
     }

@@ -1,0 +1,283 @@
+"""Datamailer's paths: the three tag calls, and those of contacts and subscriptions that a client needs besides."""
+
+from typing import Annotated
+
+from fastapi import Query, Request
+from pydantic import WithJsonSchema
+from starlette.convertors import Convertor, register_url_convertor
+
+from app.dependencies import Audiences, ContactTags, PrincipalDep, Subscribers
+from app.dialects.datamailer.checks import (
+    FILTERS_NOT_SERVED,
+    LIMIT_DEFAULT,
+    LIMIT_MAX,
+    Scope,
+    check_contact,
+    check_limit,
+    check_list_filters,
+    check_new_tags,
+    check_reason,
+    check_scope,
+    check_tag,
+    check_tags,
+    check_unsubscribe_scope,
+    refusal,
+)
+from app.dialects.datamailer.schemas import (
+    Addressed,
+    ContactIn,
+    ContactList,
+    ContactStatus,
+    ContactStatusWithTags,
+    Scoped,
+    SubscribeIn,
+    TagsIn,
+    Unsubscribed,
+    UnsubscribeIn,
+    listed,
+    status_of,
+)
+from app.errors import NotFound
+from app.frontend import new_router, requires
+from app.pagination import PageRequest
+from app.repositories.contact_tags import ContactTagRepository, TagChange
+from app.repositories.subscribers import Subscriber, SubscriberChange, SubscriberRepository
+from app.repositories.subscriptions import SubscriptionChange
+
+tags_router = new_router("tags")
+contacts_router = new_router("contacts")
+subscriptions_router = new_router("subscriptions")
+
+
+class _Digits(Convertor[str]):
+    # As text, since a number can have more digits than are read.
+    regex = "[0-9]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+class _Slug(_Digits):
+    regex = "[-a-zA-Z0-9_]+"
+
+
+# What does not look like one is no path of this API, key or no key.
+register_url_convertor("datamailer_id", _Digits())
+register_url_convertor("datamailer_slug", _Slug())
+
+_NUMBER_MAX = 2**63 - 1
+
+AudienceParam = Annotated[str, Query(description="Slug of the audience, where there is no body.")]
+ClientParam = Annotated[str, Query(description="Slug of the key's client, where there is no body.")]
+
+
+@tags_router.put("/api/contacts/{contact_id:datamailer_id}/tags")
+@requires("tags:write", "contacts:read", native="PUT /contacts/{contact_id}/tags")
+async def replace_contact_tags(
+    contact_tags: ContactTags,
+    subscribers: Subscribers,
+    audiences: Audiences,
+    principal: PrincipalDep,
+    contact_id: str,
+    body: TagsIn | None = None,
+) -> ContactStatusWithTags:
+    """Replace all tags that a contact carries in an audience. Names that mean no tag make one."""
+    body = body or TagsIn()
+    scope = await check_scope(body, principal, audiences, finds_audience=True)
+    found = await _get_subscriber(subscribers, contact_id, scope.audience)
+    change = TagChange(found.contact.id, add=check_tags(body.tags), replace=True)
+    done = await contact_tags.change(change, audience=scope.audience)
+    return _with_tags(found, [tag.slug for tag in done.tags], scope)
+
+
+@tags_router.post("/api/contacts/{contact_id:datamailer_id}/tags/{tag_slug:datamailer_slug}")
+@requires("tags:write", "contacts:read", native="PUT /contacts/{contact_id}/tags/{slug}")
+async def add_contact_tag(
+    contact_tags: ContactTags,
+    subscribers: Subscribers,
+    audiences: Audiences,
+    principal: PrincipalDep,
+    contact_id: str,
+    tag_slug: str,
+    body: Scoped | None = None,
+    audience: AudienceParam = "",
+    client: ClientParam = "",
+) -> ContactStatusWithTags:
+    """Add one tag. A slug that means no tag makes one, named after it."""
+    scope = await check_scope(
+        body or Scoped(audience=audience, client=client), principal, audiences, finds_audience=True
+    )
+    found = await _get_subscriber(subscribers, contact_id, scope.audience)
+    change = TagChange(found.contact.id, add=[check_tag(tag_slug)])
+    done = await contact_tags.change(change, audience=scope.audience)
+    return _with_tags(found, [tag.slug for tag in done.tags], scope)
+
+
+@tags_router.delete("/api/contacts/{contact_id:datamailer_id}/tags/{tag_slug:datamailer_slug}")
+@requires("tags:write", "contacts:read", native="DELETE /contacts/{contact_id}/tags/{slug}")
+async def remove_contact_tag(
+    contact_tags: ContactTags,
+    subscribers: Subscribers,
+    audiences: Audiences,
+    principal: PrincipalDep,
+    contact_id: str,
+    tag_slug: str,
+    body: Scoped | None = None,
+    audience: AudienceParam = "",
+    client: ClientParam = "",
+) -> ContactStatusWithTags:
+    """Remove one tag. No error when the contact does not carry it, or when there is no such tag."""
+    scope = await check_scope(
+        body or Scoped(audience=audience, client=client), principal, audiences, finds_audience=True
+    )
+    found = await _get_subscriber(subscribers, contact_id, scope.audience)
+    change = TagChange(found.contact.id, remove=[check_tag(tag_slug)])
+    done = await contact_tags.change(change, audience=scope.audience)
+    return _with_tags(found, [tag.slug for tag in done.tags], scope)
+
+
+@contacts_router.get("/api/contacts")
+@requires("contacts:read", "tags:read", native="GET /contacts")
+async def list_contacts(
+    request: Request,
+    contact_tags: ContactTags,
+    subscribers: Subscribers,
+    audiences: Audiences,
+    principal: PrincipalDep,
+    audience: Annotated[str, Query(description="Slug of the audience.")] = "",
+    client: Annotated[str, Query(description="Slug of the key's client.")] = "",
+    tags: Annotated[str, Query(description="Names or slugs with commas between; a contact carries all of them.")] = "",
+    subscription_status: Annotated[str, Query(description="pending, subscribed or unsubscribed.")] = "",
+    cursor: Annotated[str, Query(description="The `next_cursor` of the page before.")] = "",
+    limit: Annotated[
+        Annotated[str, WithJsonSchema({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX})],
+        Query(description=f"The most contacts that are wanted; {LIMIT_DEFAULT} if left out."),
+    ] = "",
+) -> ContactList:
+    """List the contacts that this client has an agreement with, with their tags."""
+    scope = await check_scope(Scoped(audience=audience, client=client), principal, audiences)
+    if not_served := [name for name in FILTERS_NOT_SERVED if request.query_params.get(name)]:
+        raise refusal(dict.fromkeys(not_served, "not_supported"))
+    tag_filter, statuses = check_list_filters(tags, subscription_status)
+    page = await subscribers.list(
+        PageRequest(check_limit(limit), cursor=cursor or None),
+        audience=scope.audience,
+        statuses=statuses or ["pending", "subscribed", "unsubscribed"],
+        tags=tag_filter,
+        unknown_tags="nobody",
+    )
+    carried = await contact_tags.list_of_many([one.contact.id for one in page.items], audience=scope.audience)
+    return ContactList(
+        audience=scope.audience,
+        client=scope.client,
+        count=len(page.items),
+        next_cursor=page.next_cursor,
+        contacts=[
+            listed(one, carried[one.contact.id], audience=scope.audience, client=scope.client) for one in page.items
+        ],
+    )
+
+
+@contacts_router.post("/api/contacts")
+@requires("contacts:write", "tags:write", native="POST /contacts")
+async def upsert_contact(
+    contact_tags: ContactTags,
+    subscribers: Subscribers,
+    audiences: Audiences,
+    principal: PrincipalDep,
+    body: ContactIn | None = None,
+) -> ContactStatusWithTags:
+    """Make or update a contact by its email, and what it agreed to with this client."""
+    body = body or ContactIn()
+    scope = await check_scope(body, principal, audiences)
+    tags = check_new_tags(body.tags)
+    done = await subscribers.upsert({"email": scope.email}, check_contact(body), tags=tags, audience=scope.audience)
+    return await _with_tags_now(contact_tags, done, scope)
+
+
+@contacts_router.get("/api/contacts/status")
+@requires("contacts:read", native="GET /contacts/{contact_id}/audiences")
+async def get_contact_status(
+    subscribers: Subscribers,
+    audiences: Audiences,
+    principal: PrincipalDep,
+    email: Annotated[str, Query(description="The address; compared whatever its case.")] = "",
+    audience: Annotated[str, Query(description="Slug of the audience.")] = "",
+    client: Annotated[str, Query(description="Slug of the key's client.")] = "",
+) -> ContactStatus:
+    """How things stand with an address. One that is not known here is no error: `exists` is false then."""
+    body = Addressed(email=email, audience=audience, client=client)
+    scope = await check_scope(body, principal, audiences, finds_audience=True)
+    found = await subscribers.find("email", scope.email, audience=scope.audience)
+    return ContactStatus(**status_of(found, email=scope.email, audience=scope.audience, client=scope.client))
+
+
+@subscriptions_router.post("/api/subscriptions/subscribe")
+@requires("contacts:write", "tags:write", native="PUT /contacts/{contact_id}/audiences/{slug}")
+async def subscribe(
+    contact_tags: ContactTags,
+    subscribers: Subscribers,
+    audiences: Audiences,
+    principal: PrincipalDep,
+    body: SubscribeIn | None = None,
+) -> ContactStatusWithTags:
+    """Subscribe an address with this client, confirmed. One that is not known yet is made."""
+    body = body or SubscribeIn()
+    scope = await check_scope(body, principal, audiences)
+    tags = check_new_tags(body.tags)
+    change = SubscriberChange(own=SubscriptionChange("subscribed", verified=True))
+    done = await subscribers.upsert({"email": scope.email}, change, tags=tags, audience=scope.audience)
+    return await _with_tags_now(contact_tags, done, scope)
+
+
+@subscriptions_router.post("/api/subscriptions/unsubscribe")
+@requires("contacts:write", native="PUT /contacts/{contact_id}/audiences/{slug}")
+async def unsubscribe(
+    subscribers: Subscribers, audiences: Audiences, principal: PrincipalDep, body: UnsubscribeIn | None = None
+) -> Unsubscribed:
+    """Unsubscribe an address from this client, from the audience, or from everything. Its tags stay."""
+    body = body or UnsubscribeIn()
+    ends = check_unsubscribe_scope(body)
+    scope = await check_scope(body, principal, audiences)
+    reason = check_reason(body.reason)
+    ended = SubscriptionChange("unsubscribed", reason or None, has_reason=bool(reason))
+    changes: dict[str, SubscriberChange] = {
+        "client": SubscriberChange(own=ended),
+        "audience": SubscriberChange(audience_wide=ended),
+        "global": SubscriberChange(suppressions={"global_unsubscribed": True}),
+    }
+    # Who writes to nobody from anywhere needs not be a member of this audience for it.
+    done = await subscribers.upsert(
+        {"email": scope.email}, changes[ends], joins=ends != "global", audience=scope.audience
+    )
+    return Unsubscribed(**status_of(done, email=scope.email, audience=scope.audience, client=scope.client), scope=ends)
+
+
+async def _get_subscriber(subscribers: SubscriberRepository, contact_id: str, audience: str) -> Subscriber:
+    """A contact that this client has an agreement with in the audience; to it there are no others."""
+    digits = contact_id.lstrip("0")
+    # No contact has the number 0.
+    number = int(digits) if digits and len(digits) <= len(str(_NUMBER_MAX)) else 0
+    found = await subscribers.find("number", number if number <= _NUMBER_MAX else 0, audience=audience)
+    if found is None or found.own is None:
+        raise NotFound("contact", number)
+    return found
+
+
+def _with_tags(subscriber: Subscriber | None, tags: list[str], scope: Scope) -> ContactStatusWithTags:
+    fields = status_of(subscriber, email=scope.email, audience=scope.audience, client=scope.client)
+    return ContactStatusWithTags(**fields, tags=tags)
+
+
+async def _with_tags_now(
+    contact_tags: ContactTagRepository, subscriber: Subscriber | None, scope: Scope
+) -> ContactStatusWithTags:
+    carried = (
+        []
+        if subscriber is None
+        else (await contact_tags.list_of_many([subscriber.contact.id], audience=scope.audience))[subscriber.contact.id]
+    )
+    return _with_tags(subscriber, [tag.slug for tag in carried], scope)

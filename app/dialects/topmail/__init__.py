@@ -1,0 +1,86 @@
+"""TopMail's tag and contact API: how it reads a key and says an error.
+
+What its documentation shows is kept; what it leaves open is decided here, and told in docs/dialects/topmail.md.
+"""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.bodies import parse_json
+from app.dialects.topmail.router import contacts_router, tags_router
+from app.errors import (
+    AppError,
+    Conflict,
+    Duplicate,
+    Forbidden,
+    InternalError,
+    InvalidCursor,
+    InvalidInput,
+    MethodNotAllowed,
+    NotFound,
+    RouteNotFound,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    Unreadable,
+    UnsupportedMediaType,
+)
+from app.frontend import FrontEnd, error_response, read_authorization
+
+# Its table of statuses has no 422 and no 415: what is wrong with a request is 400. 405, 413 and 503 are not in it
+# either; they are HTTP's own, and a client that knows the table takes them by their class.
+_TABLE: dict[type[AppError], tuple[int, str]] = {
+    Unauthenticated: (401, "unauthorized"),
+    Forbidden: (403, "forbidden"),
+    NotFound: (404, "not_found"),
+    RouteNotFound: (404, "not_found"),
+    MethodNotAllowed: (405, "method_not_allowed"),
+    Unreadable: (400, "validation_error"),
+    UnsupportedMediaType: (400, "validation_error"),
+    TooLarge: (413, "payload_too_large"),
+    InvalidInput: (400, "validation_error"),
+    InvalidCursor: (400, "validation_error"),
+    Duplicate: (409, "duplicate"),
+    Conflict: (409, "conflict"),
+    Unavailable: (503, "unavailable"),
+    InternalError: (500, "internal_error"),
+}
+
+
+def read_token(request: Request) -> str:
+    """The key out of `Authorization: Bearer …`, or, where that is not sent, of the older `X-API-Key`."""
+    if "authorization" not in request.headers and (key := request.headers.get("x-api-key", "").strip()):
+        return key
+    return read_authorization(request, "Bearer")
+
+
+def render_error(error: AppError, _request_id: str) -> Response:
+    """`{"error": {"code", "message", "path"}}`, the path only where a field is at fault, and then of the first one."""
+    status, code = _TABLE[type(error)]
+    message = error.detail
+    path: str | None = None
+    if isinstance(error, NotFound) and error.resource == "contact":
+        code = "contact_not_found"
+    elif isinstance(error, Duplicate):
+        path = error.field
+    elif isinstance(error, InvalidInput):
+        source, *place = error.errors[0].location
+        message = error.errors[0].detail
+        path = ".".join(map(str, place)) if source != "header" else None
+    body: dict[str, object] = {"code": code, "message": message}
+    if path:
+        body["path"] = path
+    return error_response(status, {"error": body}, error)
+
+
+TOPMAIL = FrontEnd(
+    slug="topmail",
+    title="Polytag as TopMail",
+    mount="/topmail",
+    routers=(tags_router, contacts_router),
+    read_token=read_token,
+    render_error=render_error,
+    # Whatever it is declared as: the vendor names no rule, and its clients need not have kept one.
+    parse_body=lambda _media_type, body: parse_json(body),
+    one_audience=True,
+)

@@ -1,0 +1,426 @@
+"""The members of one audience as vendors know them: an address, what it agreed to here, and nothing of elsewhere.
+
+For the dialects, which see one audience at a time. Who is deleted here leaves the audience, and goes altogether only
+with the last one; who is made here may be known elsewhere in the workspace already.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from typing import Literal, TypeAlias
+from uuid import UUID
+
+from app.database import Connection, ConstraintViolation, Row, Statement
+from app.errors import Duplicate, InvalidInput, NotFound
+from app.pagination import Page, PageRequest
+from app.repositories import events
+from app.repositories.base import Repository, unknown_audience
+from app.repositories.contact_search import ContactSearchRepository, TagFilter
+from app.repositories.contact_tags import Outdated, TagRef
+from app.repositories.contact_upserts import ContactUpsertRepository, NewContact
+from app.repositories.contacts import CONTACT_COLUMNS, Contact, ContactFields, ContactRepository, contact_from_row
+from app.repositories.memberships import LOCK_MEMBER, MembershipRepository
+from app.repositories.subscriptions import (
+    Subscription,
+    SubscriptionChange,
+    SubscriptionRepository,
+    SubscriptionStatus,
+    subscription_from_row,
+)
+from app.values import fold
+
+# How front ends name a subscriber, and the column that has it.
+SubscriberKey: TypeAlias = Literal["id", "number", "email"]
+_KEYS: dict[SubscriberKey, tuple[str, str]] = {
+    "id": ("c.id", "uuid[]"),
+    "number": ("c.number", "bigint[]"),
+    "email": ("c.email_key", "text[]"),
+}
+
+Suppression: TypeAlias = Literal["global_unsubscribed", "hard_bounced", "complained"]
+
+
+@dataclass(frozen=True, slots=True)
+class EmailValidation:
+    """What somebody found out about an address. `validated_at` is None where nobody looked."""
+
+    status: str
+    reason: str
+    validated_at: datetime | None
+
+
+UNVALIDATED = EmailValidation("unknown", "", None)
+
+
+@dataclass(frozen=True, slots=True)
+class Subscriber:
+    """A member of an audience. `own` is what was agreed with the key's client, `audience_wide` with the audience."""
+
+    contact: Contact
+    joined_at: datetime
+    verified_at: datetime | None
+    email_validation: EmailValidation
+    global_unsubscribed_at: datetime | None
+    hard_bounced_at: datetime | None
+    complained_at: datetime | None
+    own: Subscription | None
+    audience_wide: Subscription | None
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether the key's client may write to it: subscribed, and not unsubscribed from everything."""
+        return self.own is not None and self.own.status == "subscribed" and self.global_unsubscribed_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class EmailValidationChange:
+    """What was found out now. Without a time of its own it has that of the first time that this was found."""
+
+    status: str
+    reason: str
+    validated_at: datetime | None = None
+    has_time: bool = False
+
+    def applied(self, before: EmailValidation, now: datetime) -> EmailValidation:
+        """What is known after it."""
+        if self.has_time:
+            validated_at = self.validated_at
+        elif self.status == UNVALIDATED.status:
+            validated_at = None
+        elif (self.status, self.reason) == (before.status, before.reason):
+            validated_at = before.validated_at or now
+        else:
+            validated_at = now
+        return EmailValidation(self.status, self.reason, validated_at)
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberChange:
+    """What shall become of a subscriber; what is left out stays as it is. A suppression keeps its first time."""
+
+    own: SubscriptionChange | None = None
+    audience_wide: SubscriptionChange | None = None
+    email_validation: EmailValidationChange | None = None
+    suppressions: Mapping[Suppression, bool] = field(default_factory=dict)
+
+
+@cache
+def _find(key: SubscriberKey) -> Statement:
+    column, sql_type = _KEYS[key]
+    return Statement(
+        f"subscribers.find.{key}",
+        f"""
+        select a.id as audience_id, now() as now, found.*
+        from audiences a
+        left join lateral (
+            select {CONTACT_COLUMNS}, c.verified_at, c.email_validation_status, c.email_validation_reason,
+                c.email_validated_at, c.global_unsubscribed_at, c.hard_bounced_at, c.complained_at, m.joined_at,
+                own.status as own_status, own.reason as own_reason, own.verified_at as own_verified_at,
+                own.unsubscribed_at as own_unsubscribed_at,
+                wide.status as wide_status, wide.reason as wide_reason, wide.verified_at as wide_verified_at,
+                wide.unsubscribed_at as wide_unsubscribed_at
+            from contacts c
+            join audience_members m on m.workspace_id = c.workspace_id and m.audience_id = a.id
+                and m.contact_id = c.id
+            left join subscriptions own on own.workspace_id = c.workspace_id and own.contact_id = c.id
+                and own.audience_id = a.id and own.client_id = :client_id
+            left join subscriptions wide on wide.workspace_id = c.workspace_id and wide.contact_id = c.id
+                and wide.audience_id = a.id and wide.client_id is null
+            where c.workspace_id = :workspace_id and {column} = any(cast(:keys as {sql_type}))
+        ) found on true
+        where a.workspace_id = :workspace_id and a.slug = :audience
+        """,
+    )
+
+
+_PUT_STATE = Statement(
+    "subscribers.put_state",
+    f"""
+    with changed as (
+        update contacts
+        set email_validation_status = :email_validation_status, email_validation_reason = :email_validation_reason,
+            email_validated_at = :email_validated_at, global_unsubscribed_at = :global_unsubscribed_at,
+            hard_bounced_at = :hard_bounced_at, complained_at = :complained_at, updated_at = now()
+        where workspace_id = :workspace_id and id = :contact_id
+        returning id
+    )
+    {
+        events.record(
+            "contact.updated",
+            "changed",
+            contact="changed.id",
+            payload="jsonb_build_object('fields', to_jsonb(cast(:fields as text[])))",
+        )
+    }
+    """,
+)
+
+_STATE = Statement(
+    "subscribers.state",
+    """
+    select now() as now, c.email_validation_status, c.email_validation_reason, c.email_validated_at,
+        c.global_unsubscribed_at, c.hard_bounced_at, c.complained_at
+    from contacts c
+    where c.workspace_id = :workspace_id and c.id = :contact_id
+    """,
+)
+
+_MEMBERSHIPS = Statement(
+    "subscribers.memberships",
+    """
+    select m.audience_id, a.slug
+    from audience_members m
+    join audiences a on a.workspace_id = m.workspace_id and a.id = m.audience_id
+    where m.workspace_id = :workspace_id and m.contact_id = :contact_id
+    """,
+)
+
+
+_STATE_COLUMNS = (
+    "email_validation_status",
+    "email_validation_reason",
+    "email_validated_at",
+    "global_unsubscribed_at",
+    "hard_bounced_at",
+    "complained_at",
+)
+
+
+class SubscriberRepository(Repository):
+    """The members of an audience: the one that is named, else the key's default one."""
+
+    async def find(
+        self, key: SubscriberKey, value: UUID | int | str, *, audience: str | None = None
+    ) -> Subscriber | None:
+        """One member, if there is such a one. An unknown audience is InvalidInput."""
+        found = await self._fetch(key, [value], audience)
+        return found[0] if found else None
+
+    async def get(self, key: SubscriberKey, value: UUID | int | str, *, audience: str | None = None) -> Subscriber:
+        """One member. NotFound for contacts that are in other audiences only, as for those who never were."""
+        found = await self.find(key, value, audience=audience)
+        if found is None:
+            raise NotFound("contact", value)
+        return found
+
+    async def get_many(self, contact_ids: Sequence[UUID], *, audience: str | None = None) -> Mapping[UUID, Subscriber]:
+        """Members by id. Those that have just left are not among them."""
+        if not contact_ids:
+            return {}
+        return {found.contact.id: found for found in await self._fetch("id", contact_ids, audience)}
+
+    async def list(
+        self,
+        page: PageRequest,
+        *,
+        audience: str | None = None,
+        search: str | None = None,
+        subscribed: bool | None = None,
+        statuses: Sequence[SubscriptionStatus] | None = None,
+        tags: TagFilter | None = None,
+        unknown_tags: Literal["error", "nobody"] = "error",
+        include_total: bool = False,
+    ) -> Page[Subscriber]:
+        """A page of members, by id, or by email with `search`, the start of it.
+
+        `subscribed` and `statuses` look at what was agreed with the key's client. A tag that is not there is
+        InvalidInput, or, for a filter that asks for all of its tags, means that nobody is meant.
+        """
+        audience = self._audience(audience)
+        try:
+            found = await self._sibling(ContactSearchRepository).list(
+                page,
+                audience=audience,
+                search=search,
+                subscribed=subscribed,
+                statuses=statuses,
+                tags=tags,
+                include_total=include_total,
+            )
+        except InvalidInput as error:
+            if error.code == "unknown_tag" and unknown_tags == "nobody":
+                return Page([], page, 0, None)
+            raise
+        # In a second statement, so one that leaves in between falls out of the page.
+        members = await self.get_many([contact.id for contact in found.items], audience=audience)
+        items = [members[contact.id] for contact in found.items if contact.id in members]
+        return Page(items, found.request, found.total, found.next_cursor)
+
+    async def create(
+        self,
+        fields: ContactFields,
+        *,
+        own: SubscriptionChange,
+        tags: Sequence[TagRef] | None = None,
+        audience: str | None = None,
+    ) -> Subscriber:
+        """Make a new member. Duplicate if the email has one already; who is known elsewhere joins, and is updated."""
+        audience = self._audience(audience)
+
+        async def work(connection: Connection) -> Subscriber:
+            new = NewContact(fields, tags=tags)
+            contact, joined = await self._upsert_within(connection, new, audience, own.status)
+            if not joined:
+                raise Duplicate("contact", "email", fields["email"], contact.id)
+            return await self._change_within(connection, contact.id, audience, SubscriberChange(own=own))
+
+        return await self._sibling(ContactUpsertRepository).attempt(work)
+
+    async def upsert(
+        self,
+        fields: ContactFields,
+        change: SubscriberChange,
+        *,
+        joins: bool = True,
+        tags: Sequence[TagRef] | None = None,
+        audience: str | None = None,
+    ) -> Subscriber | None:
+        """Make or change a contact by its email, and what it agreed to. Tags are added.
+
+        Without `joins` one that is no member stays so; the answer is None then.
+        """
+        audience = self._audience(audience)
+
+        async def work(connection: Connection) -> Subscriber | None:
+            new = NewContact(fields, None if joins else [], tags)
+            contact, _ = await self._upsert_within(connection, new, audience, change.own.status if change.own else None)
+            await self._change_state_within(connection, contact.id, change)
+            if not joins and await self._hold_member_within(connection, contact.id, audience) is None:
+                return None
+            return await self._change_within(connection, contact.id, audience, change)
+
+        return await self._sibling(ContactUpsertRepository).attempt(work)
+
+    async def update(
+        self,
+        contact_id: UUID,
+        fields: ContactFields,
+        own: SubscriptionChange | None = None,
+        *,
+        audience: str | None = None,
+    ) -> Subscriber:
+        """Change what is given, all of it or nothing. Duplicate if another contact has the email."""
+        audience = self._audience(audience)
+        contacts = self._sibling(ContactRepository)
+
+        async def work(connection: Connection) -> Subscriber:
+            await contacts.hold_within(connection, contact_id)
+            if await self._hold_member_within(connection, contact_id, audience) is None:
+                raise NotFound("contact", contact_id)
+            await contacts.update_within(connection, contact_id, fields)
+            return await self._change_within(connection, contact_id, audience, SubscriberChange(own=own))
+
+        try:
+            return await self._database.transaction(work)
+        except ConstraintViolation as violation:
+            raise await contacts.lost_race(violation, fields) from violation
+
+    async def delete(self, contact_id: UUID, *, audience: str | None = None) -> None:
+        """End the membership, with tags and agreements. With its last audience the contact goes altogether."""
+        audience = self._audience(audience)
+
+        async def work(connection: Connection) -> None:
+            contacts = self._sibling(ContactRepository)
+            # Held, it joins no other audience before this is done.
+            await contacts.hold_within(connection, contact_id)
+            rows = await connection.fetch(_MEMBERSHIPS, **self._caller, contact_id=contact_id)
+            here = next((row["audience_id"] for row in rows if row["slug"] == audience), None)
+            if here is None:
+                raise NotFound("contact", contact_id)
+            if len(rows) == 1:
+                await contacts.delete_within(connection, contact_id)
+            else:
+                await self._sibling(MembershipRepository).leave_within(
+                    connection, audience_id=here, contact_id=contact_id
+                )
+
+        await self._database.transaction(work)
+
+    async def _fetch(
+        self, key: SubscriberKey, values: Sequence[UUID | int | str], audience: str | None
+    ) -> Sequence[Subscriber]:
+        audience = self._audience(audience)
+        keys = [fold(value) if key == "email" else value for value in values]  # type: ignore[arg-type]
+        rows = await self._database.fetch(_find(key), **self._caller, audience=audience, keys=keys)
+        if not rows:
+            raise unknown_audience(audience)
+        return [_subscriber_from_row(row) for row in rows if row["id"] is not None]
+
+    async def _upsert_within(
+        self, connection: Connection, new: NewContact, audience: str, status: SubscriptionStatus | None
+    ) -> tuple[Contact, bool]:
+        """The contact, which is held from here on, and whether it became a member of the audience by this."""
+        upserts = self._sibling(ContactUpsertRepository)
+        [done] = await upserts.upsert_within(connection, [new], audience=audience, status=status)
+        if done.error or done.contact is None:
+            raise done.error or RuntimeError("an upsert without a contact and without an error")
+        return done.contact, done.joined
+
+    async def _hold_member_within(self, connection: Connection, contact_id: UUID, audience: str) -> UUID | None:
+        """Hold the member, so that nobody else changes what it agreed to; the audience's id, or None if it is none."""
+        row = await connection.fetch_one(_find("id"), **self._caller, audience=audience, keys=[contact_id])
+        audience_id: UUID = row["audience_id"]
+        held = await connection.fetch(LOCK_MEMBER, **self._caller, audience_id=audience_id, contact_id=contact_id)
+        return audience_id if held else None
+
+    async def _change_within(
+        self, connection: Connection, contact_id: UUID, audience: str, change: SubscriberChange
+    ) -> Subscriber:
+        """Change what the member agreed to; the member as it is then."""
+        audience_id = await self._hold_member_within(connection, contact_id, audience)
+        if audience_id is None:
+            # It left since this unit found or made it.
+            raise Outdated
+        subscriptions = self._sibling(SubscriptionRepository)
+        scope = {"audience_id": audience_id, "contact_id": contact_id}
+        if change.own:
+            await subscriptions.change_within(
+                connection, **scope, client_id=self._principal.client_id, change=change.own
+            )
+        if change.audience_wide:
+            await subscriptions.change_within(connection, **scope, client_id=None, change=change.audience_wide)
+        row = await connection.fetch_one(_find("id"), **self._caller, audience=audience, keys=[contact_id])
+        return _subscriber_from_row(row)
+
+    async def _change_state_within(self, connection: Connection, contact_id: UUID, change: SubscriberChange) -> None:
+        """Change what is known of the address, which this unit holds."""
+        if not change.email_validation and not change.suppressions:
+            return
+        scope = {**self._caller, "contact_id": contact_id}
+        row = await connection.fetch_one(_STATE, **scope)
+        now: datetime = row["now"]
+        before = {name: row[name] for name in _STATE_COLUMNS}
+        after = dict(before)
+        if change.email_validation:
+            validation = change.email_validation.applied(_validation_from_row(row), now)
+            after["email_validation_status"] = validation.status
+            after["email_validation_reason"] = validation.reason
+            after["email_validated_at"] = validation.validated_at
+        for name, is_suppressed in change.suppressions.items():
+            after[f"{name}_at"] = (before[f"{name}_at"] or now) if is_suppressed else None
+        changed = [name for name in _STATE_COLUMNS if after[name] != before[name]]
+        if changed:
+            await connection.fetch(_PUT_STATE, **scope, **after, fields=changed)
+
+
+def _subscriber_from_row(row: Row) -> Subscriber:
+    return Subscriber(
+        contact=contact_from_row(row),
+        joined_at=row["joined_at"],
+        verified_at=row["verified_at"],
+        email_validation=_validation_from_row(row),
+        global_unsubscribed_at=row["global_unsubscribed_at"],
+        hard_bounced_at=row["hard_bounced_at"],
+        complained_at=row["complained_at"],
+        own=subscription_from_row(row, "own_"),
+        audience_wide=subscription_from_row(row, "wide_"),
+    )
+
+
+def _validation_from_row(row: Row) -> EmailValidation:
+    if row["email_validation_status"] is None:
+        return UNVALIDATED
+    return EmailValidation(
+        row["email_validation_status"], row["email_validation_reason"] or "", row["email_validated_at"]
+    )
