@@ -5,7 +5,7 @@ with the last one; who is made here may be known elsewhere in the workspace alre
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
 from typing import Literal, TypeAlias
@@ -169,10 +169,14 @@ _STATE = Statement(
 _MEMBERSHIPS = Statement(
     "subscribers.memberships",
     """
-    select m.audience_id, a.slug
-    from audience_members m
-    join audiences a on a.workspace_id = m.workspace_id and a.id = m.audience_id
-    where m.workspace_id = :workspace_id and m.contact_id = :contact_id
+    select a.id as audience_id, m.contact_id is not null as is_member, (
+            select count(*) from audience_members each
+            where each.workspace_id = :workspace_id and each.contact_id = :contact_id
+        ) as memberships
+    from audiences a
+    left join audience_members m on m.workspace_id = a.workspace_id and m.audience_id = a.id
+        and m.contact_id = :contact_id
+    where a.workspace_id = :workspace_id and a.slug = :audience
     """,
 )
 
@@ -263,7 +267,8 @@ class SubscriberRepository(Repository):
             contact, joined = await self._upsert_within(connection, new, audience, own.status)
             if not joined:
                 raise Duplicate("contact", "email", fields["email"], contact.id)
-            return await self._change_within(connection, contact.id, audience, SubscriberChange(own=own))
+            change = SubscriberChange(own=_of_newcomer(own))
+            return await self._change_within(connection, contact.id, audience, change)
 
         return await self._sibling(ContactUpsertRepository).attempt(work)
 
@@ -284,11 +289,14 @@ class SubscriberRepository(Repository):
 
         async def work(connection: Connection) -> Subscriber | None:
             new = NewContact(fields, None if joins else [], tags)
-            contact, _ = await self._upsert_within(connection, new, audience, change.own.status if change.own else None)
+            own = change.own
+            contact, joined = await self._upsert_within(connection, new, audience, own.status if own else None)
             await self._change_state_within(connection, contact.id, change)
             if not joins and await self._hold_member_within(connection, contact.id, audience) is None:
                 return None
-            return await self._change_within(connection, contact.id, audience, change)
+            if own and joined:
+                own = _of_newcomer(own)
+            return await self._change_within(connection, contact.id, audience, replace(change, own=own))
 
         return await self._sibling(ContactUpsertRepository).attempt(work)
 
@@ -324,15 +332,17 @@ class SubscriberRepository(Repository):
             contacts = self._sibling(ContactRepository)
             # Held, it joins no other audience before this is done.
             await contacts.hold_within(connection, contact_id)
-            rows = await connection.fetch(_MEMBERSHIPS, **self._caller, contact_id=contact_id)
-            here = next((row["audience_id"] for row in rows if row["slug"] == audience), None)
-            if here is None:
+            rows = await connection.fetch(_MEMBERSHIPS, **self._caller, contact_id=contact_id, audience=audience)
+            if not rows:
+                raise unknown_audience(audience)
+            [row] = rows
+            if not row["is_member"]:
                 raise NotFound("contact", contact_id)
-            if len(rows) == 1:
+            if row["memberships"] == 1:
                 await contacts.delete_within(connection, contact_id)
             else:
                 await self._sibling(MembershipRepository).leave_within(
-                    connection, audience_id=here, contact_id=contact_id
+                    connection, audience_id=row["audience_id"], contact_id=contact_id
                 )
 
         await self._database.transaction(work)
@@ -359,8 +369,10 @@ class SubscriberRepository(Repository):
 
     async def _hold_member_within(self, connection: Connection, contact_id: UUID, audience: str) -> UUID | None:
         """Hold the member, so that nobody else changes what it agreed to; the audience's id, or None if it is none."""
-        row = await connection.fetch_one(_find("id"), **self._caller, audience=audience, keys=[contact_id])
-        audience_id: UUID = row["audience_id"]
+        rows = await connection.fetch(_find("id"), **self._caller, audience=audience, keys=[contact_id])
+        if not rows:
+            raise unknown_audience(audience)
+        audience_id: UUID = rows[0]["audience_id"]
         held = await connection.fetch(LOCK_MEMBER, **self._caller, audience_id=audience_id, contact_id=contact_id)
         return audience_id if held else None
 
@@ -402,6 +414,11 @@ class SubscriberRepository(Repository):
         changed = [name for name in _STATE_COLUMNS if after[name] != before[name]]
         if changed:
             await connection.fetch(_PUT_STATE, **scope, **after, fields=changed)
+
+
+def _of_newcomer(own: SubscriptionChange) -> SubscriptionChange:
+    """The change of one who joined with its status already. The reason, which goes with a status, is still to come."""
+    return replace(own, has_reason=own.has_reason or own.reason is not None)
 
 
 def _subscriber_from_row(row: Row) -> Subscriber:
