@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from starlette.types import ASGIApp
 
@@ -61,9 +61,10 @@ PROGRAMS = st.lists(
         steps("assign", emails=3, names=1),
         steps("unassign", emails=3, names=1),
     ),
-    min_size=1,
+    min_size=2,
     max_size=14,
-)
+    # Most changes need somebody to be there.
+).map(lambda program: [*(Change("make_contact", (email,)) for email in EMAILS), *program])
 
 
 @dataclass
@@ -405,6 +406,24 @@ def test_every_front_end_takes_part() -> None:
     assert CALLERS.keys() == FRONT_ENDS.keys()
 
 
+# Each verb once, with an effect that is there to be seen at the end.
+EVERY_VERB = [
+    *(Change("make_contact", (email,)) for email in EMAILS),
+    Change("add", (EMAILS[0],), ("VIP", "Beta Tester")),
+    Change("replace", (EMAILS[0],), ("Cafe\u0301", "vip")),
+    Change("add", (EMAILS[1],), ("VIP", "2026")),
+    Change("remove", (EMAILS[1],), ("2026", "東京 trip")),
+    Change("make_tag", names=("a_b",)),
+    Change("assign", tuple(EMAILS), ("a_b",)),
+    Change("unassign", (EMAILS[1],), ("a_b",)),
+    Change("respell_tag", names=("VIP",)),
+    Change("add", (EMAILS[1],), ("x" * 50,)),
+    Change("delete_tag", names=("x" * 50,)),
+    Change("drop_contact", (EMAILS[2],)),
+]
+
+
+@example(EVERY_VERB)
 @given(PROGRAMS)
 @settings(
     max_examples=EXAMPLES,
