@@ -152,6 +152,7 @@ async def list_contacts(
     tags: Annotated[str, Query(description="Names or slugs with commas between; a contact carries all of them.")] = "",
     subscription_status: Annotated[str, Query(description="pending, subscribed or unsubscribed.")] = "",
     cursor: Annotated[str, Query(description="The `next_cursor` of the page before.")] = "",
+    offset: Annotated[str, Query(description="The vendor's other name of `cursor`.")] = "",
     limit: Annotated[
         Annotated[str, WithJsonSchema({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX})],
         Query(description=f"The most contacts that are wanted; {LIMIT_DEFAULT} if left out."),
@@ -163,7 +164,7 @@ async def list_contacts(
         raise refusal(dict.fromkeys(not_served, "not_supported"))
     tag_filter, statuses = check_list_filters(tags, subscription_status)
     page = await subscribers.list(
-        PageRequest(check_limit(limit), cursor=cursor or None),
+        PageRequest(check_limit(limit), cursor=cursor or offset or None),
         audience=scope.audience,
         statuses=statuses or ["pending", "subscribed", "unsubscribed"],
         tags=tag_filter,
@@ -275,9 +276,5 @@ def _with_tags(subscriber: Subscriber | None, tags: list[str], scope: Scope) -> 
 async def _with_tags_now(
     contact_tags: ContactTagRepository, subscriber: Subscriber | None, scope: Scope
 ) -> ContactStatusWithTags:
-    carried = (
-        []
-        if subscriber is None
-        else (await contact_tags.list_of_many([subscriber.contact.id], audience=scope.audience))[subscriber.contact.id]
-    )
+    carried = [] if subscriber is None else await contact_tags.list(subscriber.contact.id, audience=scope.audience)
     return _with_tags(subscriber, [tag.slug for tag in carried], scope)
