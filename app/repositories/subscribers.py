@@ -5,7 +5,7 @@ with the last one; who is made here may be known elsewhere in the workspace alre
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from typing import Literal, TypeAlias
@@ -263,12 +263,10 @@ class SubscriberRepository(Repository):
         audience = self._audience(audience)
 
         async def work(connection: Connection) -> Subscriber:
-            new = NewContact(fields, tags=tags)
-            contact, joined = await self._upsert_within(connection, new, audience, own.status)
+            contact, joined = await self._upsert_within(connection, NewContact(fields, tags=tags), audience, own)
             if not joined:
                 raise Duplicate("contact", "email", fields["email"], contact.id)
-            change = SubscriberChange(own=_of_newcomer(own))
-            return await self._change_within(connection, contact.id, audience, change)
+            return await self._agree_within(connection, contact.id, audience, SubscriberChange(own))
 
         return await self._sibling(ContactUpsertRepository).attempt(work)
 
@@ -289,14 +287,11 @@ class SubscriberRepository(Repository):
 
         async def work(connection: Connection) -> Subscriber | None:
             new = NewContact(fields, None if joins else [], tags)
-            own = change.own
-            contact, joined = await self._upsert_within(connection, new, audience, own.status if own else None)
+            contact, _ = await self._upsert_within(connection, new, audience, change.own)
             await self._change_state_within(connection, contact.id, change)
             if not joins and await self._hold_member_within(connection, contact.id, audience) is None:
                 return None
-            if own and joined:
-                own = _of_newcomer(own)
-            return await self._change_within(connection, contact.id, audience, replace(change, own=own))
+            return await self._agree_within(connection, contact.id, audience, change)
 
         return await self._sibling(ContactUpsertRepository).attempt(work)
 
@@ -317,7 +312,7 @@ class SubscriberRepository(Repository):
             if await self._hold_member_within(connection, contact_id, audience) is None:
                 raise NotFound("contact", contact_id)
             await contacts.update_within(connection, contact_id, fields)
-            return await self._change_within(connection, contact_id, audience, SubscriberChange(own=own))
+            return await self._agree_within(connection, contact_id, audience, SubscriberChange(own))
 
         try:
             return await self._database.transaction(work)
@@ -358,11 +353,15 @@ class SubscriberRepository(Repository):
         return [_subscriber_from_row(row) for row in rows if row["id"] is not None]
 
     async def _upsert_within(
-        self, connection: Connection, new: NewContact, audience: str, status: SubscriptionStatus | None
+        self, connection: Connection, new: NewContact, audience: str, own: SubscriptionChange | None
     ) -> tuple[Contact, bool]:
-        """The contact, which is held from here on, and whether it became a member of the audience by this."""
+        """The contact, which is held from here on, and whether it became a member of the audience by this.
+
+        A new member has agreed to what is given.
+        """
         upserts = self._sibling(ContactUpsertRepository)
-        [done] = await upserts.upsert_within(connection, [new], audience=audience, status=status)
+        status, reason = (own.status, own.reason) if own else (None, None)
+        [done] = await upserts.upsert_within(connection, [new], audience=audience, status=status, reason=reason)
         if done.error or done.contact is None:
             raise done.error or RuntimeError("an upsert without a contact and without an error")
         return done.contact, done.joined
@@ -376,7 +375,7 @@ class SubscriberRepository(Repository):
         held = await connection.fetch(LOCK_MEMBER, **self._caller, audience_id=audience_id, contact_id=contact_id)
         return audience_id if held else None
 
-    async def _change_within(
+    async def _agree_within(
         self, connection: Connection, contact_id: UUID, audience: str, change: SubscriberChange
     ) -> Subscriber:
         """Change what the member agreed to; the member as it is then."""
@@ -414,11 +413,6 @@ class SubscriberRepository(Repository):
         changed = [name for name in _STATE_COLUMNS if after[name] != before[name]]
         if changed:
             await connection.fetch(_PUT_STATE, **scope, **after, fields=changed)
-
-
-def _of_newcomer(own: SubscriptionChange) -> SubscriptionChange:
-    """The change of one who joined with its status already. The reason, which goes with a status, is still to come."""
-    return replace(own, has_reason=own.has_reason or own.reason is not None)
 
 
 def _subscriber_from_row(row: Row) -> Subscriber:

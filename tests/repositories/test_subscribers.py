@@ -200,8 +200,9 @@ async def test_a_new_subscriber_in_an_audience_that_is_named(town: Town) -> None
         (SubscriptionChange("pending"), ("pending", None), []),
         # Nothing was agreed to yet.
         (SubscriptionChange(), ("pending", None), ["status"]),
-        (SubscriptionChange("unsubscribed", "bored"), ("unsubscribed", "bored"), ["reason"]),
-        (SubscriptionChange("unsubscribed", "bored", has_reason=True), ("unsubscribed", "bored"), ["reason"]),
+        # Who joins agrees to it by joining, which is told once.
+        (SubscriptionChange("unsubscribed", "bored"), ("unsubscribed", "bored"), []),
+        (SubscriptionChange("unsubscribed", "bored", has_reason=True), ("unsubscribed", "bored"), []),
         (SubscriptionChange("subscribed", verified=True), ("subscribed", None), ["verified_at"]),
     ],
 )
@@ -661,6 +662,24 @@ async def test_an_upsert_that_cannot_be_stored_writes_nothing(town: Town) -> Non
         )
         assert isinstance(error, InvalidInput)
         assert error.code == "too_large"
+
+
+async def test_who_joined_by_an_upsert_of_contacts(town: Town) -> None:
+    """The audience in force, that is; and of several items for one contact the first."""
+    upserts = town.repository(ContactUpsertRepository)
+
+    async def joined_by(*new: NewContact, audience: str | None = None) -> list[bool]:
+        return [one.joined for one in await upserts.upsert(new, audience=audience)]
+
+    ada: ContactFields = {"email": "ada@example.com"}
+    assert await joined_by(NewContact(ada, [])) == [False]
+    assert await joined_by(NewContact(ada, ["courses"])) == [False]
+    assert await joined_by(NewContact(ada, ["courses"]), NewContact(ada), NewContact(ada)) == [True, False, False]
+    assert await joined_by(NewContact(ada)) == [False]
+    eve: ContactFields = {"email": "eve@example.com"}
+    assert await joined_by(NewContact(ada), NewContact(eve, ["courses", "newsletter"])) == [False, True]
+    zoe: ContactFields = {"email": "zoe@example.com"}
+    assert await joined_by(NewContact(eve), NewContact(zoe), audience="courses") == [False, True]
 
 
 # What was found out about an address.
