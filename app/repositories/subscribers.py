@@ -220,13 +220,14 @@ class SubscriberRepository(Repository):
         *,
         audience: str | None = None,
         search: str | None = None,
+        words: str | None = None,
         subscribed: bool | None = None,
         statuses: Sequence[SubscriptionStatus] | None = None,
         tags: TagFilter | None = None,
         unknown_tags: Literal["error", "nobody"] = "error",
         include_total: bool = False,
     ) -> Page[Subscriber]:
-        """A page of members, by id, or by email with `search`, the start of it.
+        """A page of members, by id, or by email with `search`, the start of it. `words` are parts of email and names.
 
         `subscribed` and `statuses` look at what was agreed with the key's client. A tag that is not there is
         InvalidInput, or, for a filter that asks for all of its tags, means that nobody is meant.
@@ -237,6 +238,7 @@ class SubscriberRepository(Repository):
                 page,
                 audience=audience,
                 search=search,
+                words=words,
                 subscribed=subscribed,
                 statuses=statuses,
                 tags=tags,

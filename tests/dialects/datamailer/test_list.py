@@ -32,6 +32,7 @@ async def walked(api: Api, *, by: str = "cursor", **params: Any) -> list[list[st
         page = await listed(api, **params, **cursor)
         assert page["count"] <= int(params["limit"])
         pages.append([contact["email"] for contact in page["contacts"]])
+        assert len(pages) < 20, "the walk does not come to an end"
         if page["next_cursor"] is None:
             return pages
         assert page["count"] == int(params["limit"])
