@@ -193,11 +193,11 @@ async def test_a_field_that_is_refused(api: Api, path: str, name: str, values: V
         body: Json = dict(GOOD["POST", path])
         outer, _, inner = name.partition(".")
         body[outer] = {inner: value} if inner else value
-        started = time.perf_counter()
+        started = time.process_time()
         response = await api.post(BASE + path, content=json.dumps(body).encode())
         assert refused(response) == {name: code}, repr(value)[:80]
         # A long text is not looked at character by character.
-        assert time.perf_counter() - started < 2
+        assert time.process_time() - started < 2
     assert await state_of(api.workspace) == before
 
 
