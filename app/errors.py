@@ -91,11 +91,15 @@ class Unreadable(AppError):
 
 
 class UnsupportedMediaType(AppError):
-    """`media_type` is what was declared; None where nothing was."""
+    """`media_type` is what was declared; None where nothing was. `encoding` is named where that is what is wrong."""
 
-    def __init__(self, media_type: str | None) -> None:
+    def __init__(self, media_type: str | None, *, encoding: str | None = None) -> None:
         sent = f"The body is declared as {media_type}" if media_type else "The body has no Content-Type"
-        super().__init__(f"{sent}; send it as application/json.")
+        super().__init__(
+            f"The body has the Content-Encoding {encoding}; send it without one."
+            if encoding
+            else f"{sent}; send it as application/json."
+        )
         self.media_type = media_type
 
 

@@ -23,6 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Mount
 from starlette.types import Lifespan
 
 from app.bodies import parse_declared_json
@@ -225,6 +226,14 @@ def build(
     return app
 
 
+def mount(service: FastAPI, front_end: FrontEnd, application: FastAPI) -> None:
+    """Serve a front end below its mount, and with it all paths there are below it."""
+    route = Mount(front_end.mount, application)
+    # The framework's own pattern ends at a newline, behind which the path would be another front end's.
+    route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z", re.DOTALL)
+    service.router.routes.append(route)
+
+
 # The way in: the query string and the body.
 
 
@@ -294,7 +303,7 @@ async def _read_body(request: Request, limit: int) -> Request:
     media_type = request.headers.get("content-type")
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
-        raise UnsupportedMediaType(shown(f"{media_type} with Content-Encoding {encoding}"))
+        raise UnsupportedMediaType(media_type and shown(media_type), encoding=shown(encoding))
     parse: ParseBody = request.scope["state"]["front_end"].parse_body
     return _ParsedRequest(request, body, parse(media_type, body))
 

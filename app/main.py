@@ -17,7 +17,7 @@ from app.database import Database, create_engine
 from app.dependencies import Authenticator
 from app.dialects.datamailer import DATAMAILER
 from app.dialects.topmail import TOPMAIL
-from app.frontend import BodyLimits, FrontEnd, build
+from app.frontend import BodyLimits, FrontEnd, build, mount
 from app.middleware import Edge
 from app.repositories.system import SystemRepository
 from app.routers import NATIVE
@@ -107,7 +107,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     for dialect in dialects:
         mounted = build(dialect, version=app.__version__, body_limits=body_limits, public_url=settings.public_url)
-        service.mount(dialect.mount, mounted)
+        mount(service, dialect, mounted)
     return service
 
 

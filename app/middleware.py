@@ -87,10 +87,9 @@ class Edge:
                 raise
             response = state["front_end"].render_error(_too_slow(self._timeout), request_id)
             await response(scope, receive, answer)
-        except ClientDisconnect:
-            status = status or _CLIENT_CLOSED_REQUEST
         finally:
-            _record(method, scope, state, status or 500, perf_counter() - started)
+            unanswered = _CLIENT_CLOSED_REQUEST if state.get("client_closed") else 500
+            _record(method, scope, state, status or unanswered, perf_counter() - started)
             structlog.contextvars.reset_contextvars(**tokens)
 
     def _before_the_proxy(self, scope: Scope) -> Scope:
@@ -132,7 +131,8 @@ class Net:
         try:
             await self._app(scope, receive, answer)
         except ClientDisconnect:
-            raise
+            # Nobody is there to be answered. A mounted application would make a fault of it, were it raised.
+            state["client_closed"] = True
         except Exception:
             if answered:
                 # Half an answer cannot be taken back: the server closes the connection, so that the client notices.
@@ -150,7 +150,7 @@ def route_of(scope: Scope) -> str | None:
     The path itself is not for logs: it may hold an address, and would give metrics as many labels as there are ids.
     """
     state = scope["state"]
-    template: str | None = state.get("route") or getattr(scope.get("route"), "path", None)
+    template: str | None = state.get("route") or getattr(scope.get("route"), "path_format", None)
     return None if template is None else scope.get("root_path", "").removeprefix(state.get("prefix", "")) + template
 
 

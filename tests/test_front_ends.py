@@ -47,7 +47,7 @@ from app.frontend import _NO_AUDIENCE, FrontEnd, Route, terms_of
 from app.main import DIALECTS, FRONT_ENDS, chosen_dialects, create_app, openapi_document
 from app.routers import NATIVE
 from app.values import SCOPES, new_key
-from tests.conftest import Workspace, client_of, make_workspace, started
+from tests.conftest import Api, Workspace, client_of, make_workspace, started
 from tests.routers.calls import all_routes, forget_default_audience, problem
 
 front_ends = pytest.mark.parametrize("front_end", FRONT_ENDS.values(), ids=list(FRONT_ENDS))
@@ -428,3 +428,12 @@ async def test_a_dialect_that_is_not_served_is_no_path_at_all(
             if dialect in served:
                 assert (await client.get(f"{dialect.mount}/openapi.json")).json() == openapi_document(dialect)
         assert (await client.get("/tags")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["a%0Ab", "%0A", "api%0A/v1/tags", "tags%0D%0A"])
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.slug)
+async def test_all_that_is_below_a_mount_is_answered_by_it(api: Api, dialect: FrontEnd, path: str) -> None:
+    """Also behind a newline, where the framework's own pattern would end."""
+    response = await api.get(f"{dialect.mount}/{path}")
+    assert response.status_code == 404
+    assert response.headers["content-type"].startswith("application/json")

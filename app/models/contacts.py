@@ -22,6 +22,13 @@ class Contact(Base):
         UniqueConstraint("workspace_id", "number"),
         UniqueConstraint("workspace_id", "email_key"),
         UniqueConstraint("workspace_id", "external_id"),
+        # A few of all: who is not to be written to, looked for beside those who subscribed.
+        Index(
+            "ix_contacts_global_unsubscribed",
+            "workspace_id",
+            "id",
+            postgresql_where=text("global_unsubscribed_at is not null"),
+        ),
     )
 
     workspace_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -72,6 +79,15 @@ class Subscription(Base):
         ),
         ForeignKeyConstraint(["workspace_id", "client_id"], ["clients.workspace_id", "clients.id"]),
         CheckConstraint("status in ('pending', 'subscribed', 'unsubscribed')", name="status"),
+        # Who subscribed with a client, in the order of contacts, and how many they are.
+        Index(
+            "ix_subscriptions_subscribed",
+            "workspace_id",
+            "audience_id",
+            "client_id",
+            "contact_id",
+            postgresql_where=text("status = 'subscribed'"),
+        ),
     )
 
     workspace_id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -388,6 +388,11 @@ class ContactTagRepository(Repository):
         everywhere = audience == "*"
         return await self._list(contact_id, None if everywhere else self._audience(audience), slug=None)
 
+    async def list_of_one(self, contact_id: UUID, *, audience: str | None = None) -> Sequence[ContactTag]:
+        """`list` for a contact that was there a moment ago: one that has left since carries none."""
+        tags = await self._list_of_many([contact_id], self._audience(audience), at_most=None)
+        return tags[contact_id]
+
     async def list_of_many(
         self, contact_ids: Sequence[UUID], *, audience: str | None = None
     ) -> Mapping[UUID, Sequence[ContactTag]]:
@@ -395,11 +400,20 @@ class ContactTagRepository(Repository):
 
         InvalidInput where there are more than 10,000 of them.
         """
-        slug = self._audience_or_all(audience)
+        return await self._list_of_many(contact_ids, self._audience_or_all(audience), at_most=TAGS_OF_MANY_MAX)
+
+    async def _list_of_many(
+        self, contact_ids: Sequence[UUID], audience: str | None, *, at_most: int | None
+    ) -> Mapping[UUID, Sequence[ContactTag]]:
         rows = await self._database.fetch(
-            _LIST_OF_MANY, **self._caller, contact_ids=contact_ids, audience=slug, at_most=TAGS_OF_MANY_MAX + 1
+            _LIST_OF_MANY,
+            **self._caller,
+            contact_ids=contact_ids,
+            audience=audience,
+            # No limit is null.
+            at_most=None if at_most is None else at_most + 1,
         )
-        if len(rows) > TAGS_OF_MANY_MAX:
+        if at_most is not None and len(rows) > at_most:
             detail = f"The contacts of this page carry more than {TAGS_OF_MANY_MAX:,} tags. Ask for fewer contacts."
             raise InvalidInput([FieldError(("query", "limit"), "out_of_range", detail)])
         tags: dict[UUID, list[ContactTag]] = {contact_id: [] for contact_id in contact_ids}

@@ -97,7 +97,7 @@ class _Directory:
         for contact in known:
             self._keep(contact)
 
-    def put(self, one: NewContact, on_conflict: ContactConflict) -> tuple[UUID, Outcome]:
+    def put(self, one: NewContact, on_conflict: ContactConflict, *, keeps_email: bool) -> tuple[UUID, Outcome]:
         """Make or change the contact that is meant; which it is, and what that did to it.
 
         Raises what keeps it from being made or changed.
@@ -122,6 +122,8 @@ class _Directory:
             raise Duplicate("contact", "external_id", external_id, contact_id)
         else:
             contact = self.contacts[contact_id]
+        if by_email and keeps_email:
+            fields = {**fields, "email": contact.email}
         changed_contact, changed = with_changes(contact, fields, one.place)
         if contact_id is None:
             self.new.add(contact.id)
@@ -197,10 +199,12 @@ class ContactUpsertRepository(Repository):
         tags_mode: TagsMode = "add",
         status: SubscriptionStatus | None,
         reason: str | None = None,
+        keeps_email: bool = False,
     ) -> Sequence[Upserted]:
         """`upsert` as a part of a larger unit of work, to be run by `attempt`.
 
-        Without a status new members subscribe to nothing. What exists already is held until the end.
+        Without a status new members subscribe to nothing. With `keeps_email` an email that finds a contact leaves it
+        spelled as it was. What exists already is held until the end.
         """
         contacts, contact_tags = self._sibling(ContactRepository), self._sibling(ContactTagRepository)
         in_force = audience or self._principal.audience
@@ -223,7 +227,7 @@ class ContactUpsertRepository(Repository):
         results: list[tuple[UUID, Outcome] | AppError] = []
         for one in new:
             try:
-                results.append(directory.put(one, on_conflict))
+                results.append(directory.put(one, on_conflict, keeps_email=keeps_email))
             except AppError as error:
                 results.append(error)
         accepted = [(one, result[0]) for one, result in zip(new, results, strict=True) if isinstance(result, tuple)]

@@ -197,16 +197,16 @@ class ContactRepository(Repository):
         """Change what is given. Duplicate if another contact has the email or the external id."""
 
         async def work(connection: Connection) -> Contact:
-            return await self.update_within(connection, contact_id, fields)
+            return await self.write_within(connection, await self.hold_within(connection, contact_id), fields)
 
         try:
             return await self._database.transaction(work)
         except ConstraintViolation as violation:
             raise await self.lost_race(violation, fields) from violation
 
-    async def update_within(self, connection: Connection, contact_id: UUID, fields: ContactFields) -> Contact:
-        """`update` as a part of a larger unit of work. A key that is taken comes out of that as ConstraintViolation."""
-        contact, changed = with_changes(await self.hold_within(connection, contact_id), fields, ("body",))
+    async def write_within(self, connection: Connection, held: Contact, fields: ContactFields) -> Contact:
+        """Change a contact that this unit of work holds. A key that is taken comes out as ConstraintViolation."""
+        contact, changed = with_changes(held, fields, ("body",))
         if not changed:
             return contact
         [written] = await self.write_changed(connection, [(contact, changed)])

@@ -205,7 +205,7 @@ class MembershipRepository(Repository):
                 if joined or await connection.fetch(LOCK_MEMBER, **self._caller, **found):
                     break
             if status is not None and not joined:
-                change = SubscriptionChange(status, reason if has_reason else None, has_reason=has_reason)
+                change = SubscriptionChange(status, reason, has_reason=has_reason)
                 await self._sibling(SubscriptionRepository).change_within(
                     connection, **found, client_id=self._principal.client_id, change=change
                 )

@@ -120,14 +120,28 @@ def _find(key: SubscriberKey) -> Statement:
                 own.unsubscribed_at as own_unsubscribed_at,
                 wide.status as wide_status, wide.reason as wide_reason, wide.verified_at as wide_verified_at,
                 wide.unsubscribed_at as wide_unsubscribed_at
-            from contacts c
-            join audience_members m on m.workspace_id = c.workspace_id and m.audience_id = a.id
-                and m.contact_id = c.id
-            left join subscriptions own on own.workspace_id = c.workspace_id and own.contact_id = c.id
-                and own.audience_id = a.id and own.client_id = :client_id
-            left join subscriptions wide on wide.workspace_id = c.workspace_id and wide.contact_id = c.id
-                and wide.audience_id = a.id and wide.client_id is null
-            where c.workspace_id = :workspace_id and {column} = any(cast(:keys as {sql_type}))
+            -- Each is looked up by itself: as a join, planned while the tables were empty, all members might be read.
+            from unnest(cast(:keys as {sql_type})) as named(key)
+            cross join lateral (
+                select * from contacts c where c.workspace_id = :workspace_id and {column} = named.key offset 0
+            ) c
+            cross join lateral (
+                select m.joined_at from audience_members m
+                where m.workspace_id = :workspace_id and m.audience_id = a.id and m.contact_id = c.id
+                offset 0
+            ) m
+            left join lateral (
+                select s.* from subscriptions s
+                where s.workspace_id = :workspace_id and s.contact_id = c.id and s.audience_id = a.id
+                    and s.client_id = :client_id
+                offset 0
+            ) own on true
+            left join lateral (
+                select s.* from subscriptions s
+                where s.workspace_id = :workspace_id and s.contact_id = c.id and s.audience_id = a.id
+                    and s.client_id is null
+                offset 0
+            ) wide on true
         ) found on true
         where a.workspace_id = :workspace_id and a.slug = :audience
         """,
@@ -268,7 +282,11 @@ class SubscriberRepository(Repository):
             contact, joined = await self._upsert_within(connection, NewContact(fields, tags=tags), audience, own)
             if not joined:
                 raise Duplicate("contact", "email", fields["email"], contact.id)
-            return await self._agree_within(connection, contact.id, audience, SubscriberChange(own))
+            # Whoever joined has agreed to the status by it.
+            if own.status is None or own.verified is not None:
+                audience_id = await self._hold_member_within(connection, contact.id, audience)
+                await self._agree_within(connection, contact.id, audience_id, SubscriberChange(own))
+            return await self._get_within(connection, contact.id, audience)
 
         return await self._sibling(ContactUpsertRepository).attempt(work)
 
@@ -283,7 +301,7 @@ class SubscriberRepository(Repository):
     ) -> Subscriber | None:
         """Make or change a contact by its email, and what it agreed to. Tags are added.
 
-        Without `joins` one that is no member stays so; the answer is None then.
+        Without `joins` one that is no member stays so, and can be given no tags; the answer is None then.
         """
         audience = self._audience(audience)
 
@@ -291,9 +309,11 @@ class SubscriberRepository(Repository):
             new = NewContact(fields, None if joins else [], tags)
             contact, _ = await self._upsert_within(connection, new, audience, change.own)
             await self._change_state_within(connection, contact.id, change)
-            if not joins and await self._hold_member_within(connection, contact.id, audience) is None:
+            audience_id = await self._hold_member_within(connection, contact.id, audience)
+            if audience_id is None and not joins:
                 return None
-            return await self._agree_within(connection, contact.id, audience, change)
+            await self._agree_within(connection, contact.id, audience_id, change)
+            return await self._get_within(connection, contact.id, audience)
 
         return await self._sibling(ContactUpsertRepository).attempt(work)
 
@@ -310,11 +330,13 @@ class SubscriberRepository(Repository):
         contacts = self._sibling(ContactRepository)
 
         async def work(connection: Connection) -> Subscriber:
-            await contacts.hold_within(connection, contact_id)
-            if await self._hold_member_within(connection, contact_id, audience) is None:
+            held = await contacts.hold_within(connection, contact_id)
+            audience_id = await self._hold_member_within(connection, contact_id, audience)
+            if audience_id is None:
                 raise NotFound("contact", contact_id)
-            await contacts.update_within(connection, contact_id, fields)
-            return await self._agree_within(connection, contact_id, audience, SubscriberChange(own))
+            await contacts.write_within(connection, held, fields)
+            await self._agree_within(connection, contact_id, audience_id, SubscriberChange(own))
+            return await self._get_within(connection, contact_id, audience)
 
         try:
             return await self._database.transaction(work)
@@ -363,7 +385,10 @@ class SubscriberRepository(Repository):
         """
         upserts = self._sibling(ContactUpsertRepository)
         status, reason = (own.status, own.reason) if own else (None, None)
-        [done] = await upserts.upsert_within(connection, [new], audience=audience, status=status, reason=reason)
+        # Who finds somebody by an address, in an audience perhaps that it does not see, does not spell it anew.
+        [done] = await upserts.upsert_within(
+            connection, [new], audience=audience, status=status, reason=reason, keeps_email=True
+        )
         if done.error or done.contact is None:
             raise done.error or RuntimeError("an upsert without a contact and without an error")
         return done.contact, done.joined
@@ -378,12 +403,10 @@ class SubscriberRepository(Repository):
         return audience_id if held else None
 
     async def _agree_within(
-        self, connection: Connection, contact_id: UUID, audience: str, change: SubscriberChange
-    ) -> Subscriber:
-        """Change what the member agreed to; the member as it is then."""
-        audience_id = await self._hold_member_within(connection, contact_id, audience)
+        self, connection: Connection, contact_id: UUID, audience_id: UUID | None, change: SubscriberChange
+    ) -> None:
+        """Change what the member agreed to, which is held; without an audience it has left since it was found."""
         if audience_id is None:
-            # It left since this unit found or made it.
             raise Outdated
         subscriptions = self._sibling(SubscriptionRepository)
         scope = {"audience_id": audience_id, "contact_id": contact_id}
@@ -393,7 +416,11 @@ class SubscriberRepository(Repository):
             )
         if change.audience_wide:
             await subscriptions.change_within(connection, **scope, client_id=None, change=change.audience_wide)
-        row = await connection.fetch_one(_find("id"), **self._caller, audience=audience, keys=[contact_id])
+
+    async def _get_within(self, connection: Connection, contact_id: UUID, audience: str) -> Subscriber:
+        [row] = await connection.fetch(_find("id"), **self._caller, audience=audience, keys=[contact_id])
+        if row["id"] is None:
+            raise Outdated
         return _subscriber_from_row(row)
 
     async def _change_state_within(self, connection: Connection, contact_id: UUID, change: SubscriberChange) -> None:
@@ -403,18 +430,24 @@ class SubscriberRepository(Repository):
         scope = {**self._caller, "contact_id": contact_id}
         row = await connection.fetch_one(_STATE, **scope)
         now: datetime = row["now"]
-        before = {name: row[name] for name in _STATE_COLUMNS}
+        known = _validation_from_row(row)
+        before = {name: row[name] for name in _STATE_COLUMNS} | _validation_columns(known)
         after = dict(before)
         if change.email_validation:
-            validation = change.email_validation.applied(_validation_from_row(row), now)
-            after["email_validation_status"] = validation.status
-            after["email_validation_reason"] = validation.reason
-            after["email_validated_at"] = validation.validated_at
+            after |= _validation_columns(change.email_validation.applied(known, now))
         for name, is_suppressed in change.suppressions.items():
             after[f"{name}_at"] = (before[f"{name}_at"] or now) if is_suppressed else None
         changed = [name for name in _STATE_COLUMNS if after[name] != before[name]]
         if changed:
             await connection.fetch(_PUT_STATE, **scope, **after, fields=changed)
+
+
+def _validation_columns(validation: EmailValidation) -> dict[str, object]:
+    return {
+        "email_validation_status": validation.status,
+        "email_validation_reason": validation.reason,
+        "email_validated_at": validation.validated_at,
+    }
 
 
 def _subscriber_from_row(row: Row) -> Subscriber:

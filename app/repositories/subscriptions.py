@@ -112,7 +112,7 @@ class SubscriptionRepository(Repository):
         if after == before:
             return
         names = ("status", "reason", "verified_at")
-        fields = [name for name in names if before is None or getattr(before, name) != getattr(after, name)]
+        fields = [name for name in names if getattr(after, name) != (getattr(before, name) if before else None)]
         await connection.fetch(
             _PUT,
             **scope,
@@ -120,7 +120,7 @@ class SubscriptionRepository(Repository):
             reason=after.reason,
             verified_at=after.verified_at,
             unsubscribed_at=after.unsubscribed_at,
-            fields=["status"] if before is None else fields,
+            fields=fields,
         )
 
 

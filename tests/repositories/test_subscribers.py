@@ -243,15 +243,13 @@ async def test_one_who_is_known_elsewhere_joins_and_is_updated(town: Town) -> No
         {"email": "ADA@example.com", "last_name": "Lovelace", "attributes": {"city": None}}, own=UNSUBSCRIBED
     )
     assert made.contact.id == known.id
-    assert (made.contact.email, made.contact.first_name, made.contact.last_name) == (
-        "ADA@example.com",
-        "Ada",
-        "Lovelace",
-    )
+    # It was found by the address, which stays spelled as it was.
+    person = made.contact
+    assert (person.email, person.first_name, person.last_name) == ("ada@example.com", "Ada", "Lovelace")
     assert made.contact.attributes == {"plan": "pro"}
     assert made.own
     assert made.own.status == "unsubscribed"
-    assert await town.events() == [updated(known.id, "attributes", "email", "last_name"), joined(known.id)]
+    assert await town.events() == [updated(known.id, "attributes", "last_name"), joined(known.id)]
     assert await town.audiences_of(known.id) == ["courses", "newsletter"]
     assert (await town.tags_of(known.id), await town.tags_of(known.id, "courses")) == ([], ["pupil"])
     there = await town.subscribers.get("id", known.id, audience="courses")
@@ -478,6 +476,7 @@ async def test_who_was_deleted_is_not_there_any_more(town: Town) -> None:
 
 # Making or changing.
 
+SUPPRESSED = SubscriberChange(suppressions={"global_unsubscribed": True})
 EVERYTHING = SubscriberChange(
     own=SubscriptionChange("subscribed", verified=True),
     audience_wide=SubscriptionChange("unsubscribed", "bored", has_reason=True),
@@ -514,7 +513,7 @@ async def test_an_upsert_makes_one(town: Town) -> None:
             "complained_at",
         ),
         agreed(contact_id, "verified_at"),
-        agreed(contact_id, "status"),
+        agreed(contact_id, "status", "reason"),
     ]
 
 
@@ -545,11 +544,8 @@ async def test_an_upsert_changes_what_it_carries(town: Town) -> None:
     )
     assert changed
     assert changed.contact.id == contact_id
-    assert (changed.contact.email, changed.contact.first_name, changed.contact.last_name) == (
-        "ADA@example.com",
-        "Ada",
-        "King",
-    )
+    person = changed.contact
+    assert (person.email, person.first_name, person.last_name) == ("ada@example.com", "Ada", "King")
     assert changed.own == made.own
     assert changed.audience_wide == Subscription("subscribed", None, None, None)
     assert changed.email_validation.status == "invalid"
@@ -560,7 +556,7 @@ async def test_an_upsert_changes_what_it_carries(town: Town) -> None:
     # Tags are added.
     assert await town.tags_of(contact_id) == ["a", "b"]
     assert await town.events() == [
-        updated(contact_id, "email", "last_name"),
+        updated(contact_id, "last_name"),
         ("tag.created", {"audience": "newsletter"}),
         tagged(contact_id),
         updated(
@@ -988,3 +984,33 @@ async def test_one_who_leaves_while_a_page_is_read(crowd: Town, monkeypatch: pyt
     assert page.next_cursor
     following = await crowd.subscribers.list(PageRequest(3, cursor=page.next_cursor))
     assert [one.contact.email for one in following.items] == emails("ba")
+
+
+async def test_finding_out_what_was_known_is_no_change(town: Town) -> None:
+    """An address that nobody looked at is one of which nothing is known."""
+    made = await town.subscribers.create({"email": "ada@example.com"}, own=SUBSCRIBED)
+    await town.events()
+    nothing = SubscriberChange(email_validation=EmailValidationChange("unknown", ""))
+    assert await town.subscribers.upsert({"email": "ada@example.com"}, nothing) == made
+    assert await town.events() == []
+    found = SubscriberChange(email_validation=EmailValidationChange("valid", ""))
+    await town.subscribers.upsert({"email": "ada@example.com"}, found)
+    changed = updated(made.contact.id, "email_validation_status", "email_validated_at")
+    assert await town.events() == [changed]
+
+
+@pytest.mark.parametrize("sent", ["GRACE@example.com", "grace@EXAMPLE.com"])
+async def test_an_address_that_finds_somebody_stays_as_it_is(town: Town, sent: str) -> None:
+    """Whoever finds a contact by its email, unseen in another audience even, does not spell it anew."""
+    made = await town.subscribers.create({"email": "Grace@example.com"}, own=SUBSCRIBED, audience="courses")
+    await town.events()
+    await town.subscribers.upsert({"email": sent}, SUPPRESSED, joins=False)
+    await town.subscribers.upsert({"email": sent}, SubscriberChange(own=SUBSCRIBED))
+    joined_too = await town.subscribers.get("email", sent)
+    assert joined_too.contact.email == made.contact.email == "Grace@example.com"
+    assert joined_too.contact.id == made.contact.id
+    contact_id = made.contact.id
+    assert await town.events() == [updated(contact_id, "global_unsubscribed_at"), joined(contact_id)]
+    await town.subscribers.delete(contact_id)
+    again = await town.subscribers.create({"email": sent}, own=SUBSCRIBED)
+    assert again.contact.email == "Grace@example.com"

@@ -181,8 +181,8 @@ async def test_the_agreement_with_the_audience_is_another_one(member: Member) ->
     [(_, wide)] = [item for item in (await member.agreements()).items() if item[0] is None]
     assert wide.status == "pending"
     assert wide.verified_at
-    # Of a new one its status is what is told.
-    assert await member.events() == [(member.audience_id, {"fields": ["status"]})]
+    # Of a new one all is told that it holds.
+    assert await member.events() == [(member.audience_id, {"fields": ["status", "verified_at"]})]
     await member.change(None, SubscriptionChange("unsubscribed"))
     await member.change(None, SubscriptionChange("subscribed"))
     agreements = await member.agreements()

@@ -78,11 +78,10 @@ async def check_scope(
     codes: dict[str, str] = {}
     email = ""
     if isinstance(body, Addressed):
-        email = _stripped(body.email)
+        sent = _stripped(body.email)
+        email = _email(sent)
         if not email:
-            codes["email"] = "required"
-        elif not _is_email(email):
-            codes["email"] = "invalid"
+            codes["email"] = "invalid" if sent else "required"
     audience, client = _stripped(body.audience), _stripped(body.client)
     if not client:
         codes["client"] = "required"
@@ -200,14 +199,14 @@ def _is_storable(text: str) -> bool:
     return not any(character == "\x00" or unicodedata.category(character) == "Cs" for character in text)
 
 
-def _is_email(text: str) -> bool:
+def _email(text: str) -> str:
+    """An address as it is stored; empty if the text is none."""
     if len(text) > _RAW_EMAIL_MAX_LENGTH:
-        return False
+        return ""
     try:
-        normalize_email(text)
+        return normalize_email(text)
     except ValueError:
-        return False
-    return True
+        return ""
 
 
 def _tag_ref(name: object, place: int) -> TagRef:

@@ -283,5 +283,7 @@ def _with_tags(subscriber: Subscriber | None, tags: list[str], scope: Scope) -> 
 async def _with_tags_now(
     contact_tags: ContactTagRepository, subscriber: Subscriber | None, scope: Scope
 ) -> ContactStatusWithTags:
-    carried = [] if subscriber is None else await contact_tags.list(subscriber.contact.id, audience=scope.audience)
+    carried = (
+        [] if subscriber is None else await contact_tags.list_of_one(subscriber.contact.id, audience=scope.audience)
+    )
     return _with_tags(subscriber, [tag.slug for tag in carried], scope)

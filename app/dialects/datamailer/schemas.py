@@ -13,7 +13,7 @@ from app.repositories.contact_tags import ContactTag
 from app.repositories.subscribers import Subscriber, Suppression
 from app.repositories.subscriptions import Subscription, SubscriptionStatus
 from app.schemas.base import LooseInput, Output, Timestamp
-from app.values import EMAIL_MAX_LENGTH, NAME_MAX_LENGTH, fold
+from app.values import EMAIL_MAX_LENGTH, NAME_MAX_LENGTH
 
 TAGS_MAX = 1_000
 REASON_MAX_LENGTH = 255
@@ -200,7 +200,7 @@ def status_of(subscriber: Subscriber | None, *, email: str, audience: str, clien
     if subscriber is None or subscriber.own is None:
         return {
             "contact_id": None,
-            "email": fold(email),
+            "email": email.lower(),
             "exists": False,
             "verified": False,
             "verified_at": None,
@@ -218,7 +218,7 @@ def status_of(subscriber: Subscriber | None, *, email: str, audience: str, clien
     verified = [subscriber.verified_at, own.verified_at, wide.verified_at if wide else None]
     return {
         "contact_id": subscriber.contact.number,
-        "email": fold(subscriber.contact.email),
+        "email": subscriber.contact.email.lower(),
         "exists": True,
         "verified": subscriber.verified_at is not None,
         "verified_at": subscriber.verified_at,

@@ -56,7 +56,8 @@ _UNAUTHENTICATED = {
 
 def read_token(request: Request) -> str:
     """The key out of `Authorization: Bearer …`, or, where that is not sent, of the older `X-API-Key`."""
-    if "authorization" not in request.headers and (key := request.headers.get("x-api-key", "").strip()):
+    # An empty header is what a client sends that was given no key for it.
+    if not request.headers.get("authorization", "").strip() and (key := request.headers.get("x-api-key", "").strip()):
         return key
     return read_authorization(request, "Bearer")
 
