@@ -177,13 +177,20 @@ _STATE = Statement(
 _IDS_BY_NUMBER = Statement(
     "subscribers.ids_by_number",
     """
-    select c.number, c.id
-    from contacts c
-    join audience_members m on m.workspace_id = c.workspace_id and m.contact_id = c.id
-    where c.workspace_id = :workspace_id and c.number = any(cast(:numbers as bigint[]))
-        and m.audience_id = (
+    select named.number, found.id
+    from unnest(cast(:numbers as bigint[])) as named(number)
+    cross join lateral (
+        select c.id from contacts c where c.workspace_id = :workspace_id and c.number = named.number
+        -- Each is looked up by itself: as joins, planned before there were many, all members might be read for one.
+        offset 0
+    ) found
+    cross join lateral (
+        select from audience_members m
+        where m.workspace_id = :workspace_id and m.contact_id = found.id and m.audience_id = (
             select a.id from audiences a where a.workspace_id = :workspace_id and a.slug = :audience
         )
+        offset 0
+    ) member
     """,
 )
 

@@ -91,12 +91,16 @@ _GET = Statement(
 _IDS_BY_NUMBER = Statement(
     "tags.ids_by_number",
     """
-    select t.number, t.id
-    from tags t
-    where t.workspace_id = :workspace_id and t.number = any(cast(:numbers as bigint[]))
-        and t.audience_id = (
-            select a.id from audiences a where a.workspace_id = :workspace_id and a.slug = :audience
-        )
+    select named.number, found.id
+    from unnest(cast(:numbers as bigint[])) as named(number)
+    cross join lateral (
+        select t.id, t.audience_id from tags t where t.workspace_id = :workspace_id and t.number = named.number
+        -- Each is looked up by itself, whatever was known of the table when this was planned.
+        offset 0
+    ) found
+    where found.audience_id = (
+        select a.id from audiences a where a.workspace_id = :workspace_id and a.slug = :audience
+    )
     """,
 )
 

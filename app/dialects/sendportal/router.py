@@ -1,9 +1,11 @@
 """SendPortal's paths: the tags of a subscriber, tags, the subscribers of a tag, and subscribers."""
 
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import Request, Response
+from fastapi import Path, Request, Response
 from fastapi.responses import PlainTextResponse
+from pydantic import WithJsonSchema
 
 from app.dependencies import ContactTags, PrincipalDep, Subscribers, TagContacts, Tags, demand
 from app.dialects.sendportal.bodies import input_of
@@ -50,10 +52,18 @@ tag_subscribers_router = new_router("tag subscribers")
 subscribers_router = new_router("subscribers")
 ping_router = new_router("ping")
 
+# Text, since what is no number is 404 like one that nothing has, and a number may have more digits than are read.
+TagParam = Annotated[str, Path(description="Id of the tag."), WithJsonSchema({"type": "integer", "minimum": 1})]
+SubscriberParam = Annotated[
+    str, Path(description="Id of the subscriber."), WithJsonSchema({"type": "integer", "minimum": 1})
+]
+
 
 @subscriber_tags_router.get("/api/v1/subscribers/{subscriber}/tags")
 @requires("tags:read", native="GET /contacts/{contact_id}/tags")
-async def list_subscriber_tags(contact_tags: ContactTags, subscribers: Subscribers, subscriber: str) -> TagList:
+async def list_subscriber_tags(
+    contact_tags: ContactTags, subscribers: Subscribers, subscriber: SubscriberParam
+) -> TagList:
     """List the tags of a subscriber."""
     found = await contact_tags.list(await _subscriber_id(subscribers, subscriber))
     return TagList(data=[TagOut.from_tag(tag) for tag in found])
@@ -66,7 +76,7 @@ async def add_subscriber_tags(
     contact_tags: ContactTags,
     subscribers: Subscribers,
     tags: Tags,
-    subscriber: str,
+    subscriber: SubscriberParam,
     body: TagsIn | None = None,
 ) -> TagList:
     """Add tags to a subscriber."""
@@ -81,7 +91,7 @@ async def replace_subscriber_tags(
     contact_tags: ContactTags,
     subscribers: Subscribers,
     tags: Tags,
-    subscriber: str,
+    subscriber: SubscriberParam,
     body: TagsIn | None = None,
 ) -> TagList:
     """Replace the tags of a subscriber. An empty list is refused."""
@@ -97,7 +107,7 @@ async def remove_subscriber_tags(
     contact_tags: ContactTags,
     subscribers: Subscribers,
     tags: Tags,
-    subscriber: str,
+    subscriber: SubscriberParam,
     body: TagsIn | None = None,
 ) -> TagList:
     """Remove tags from a subscriber, and list those that are left."""
@@ -140,28 +150,28 @@ async def create_tag(
 
 @tags_router.get("/api/v1/tags/{tag}")
 @requires("tags:read", native="GET /tags/{tag_id}")
-async def get_tag(tags: Tags, tag: str) -> TagAnswer:
+async def get_tag(tags: Tags, tag: TagParam) -> TagAnswer:
     """Retrieve a tag."""
     return TagAnswer(data=TagOut.from_tag(await tags.get(await _tag_id(tags, tag))))
 
 
 @tags_router.put("/api/v1/tags/{tag}")
 @requires("tags:write", native="PATCH /tags/{tag_id}")
-async def replace_tag(request: Request, tags: Tags, tag: str, body: TagIn | None = None) -> TagAnswer:
+async def replace_tag(request: Request, tags: Tags, tag: TagParam, body: TagIn | None = None) -> TagAnswer:
     """Rename a tag. A name that is taken is refused; `subscribers` is passed over."""
     return await _rename(request, tags, tag, body)
 
 
 @tags_router.patch("/api/v1/tags/{tag}")
 @requires("tags:write", native="PATCH /tags/{tag_id}")
-async def update_tag(request: Request, tags: Tags, tag: str, body: TagIn | None = None) -> TagAnswer:
+async def update_tag(request: Request, tags: Tags, tag: TagParam, body: TagIn | None = None) -> TagAnswer:
     """The same as PUT."""
     return await _rename(request, tags, tag, body)
 
 
 @tags_router.delete("/api/v1/tags/{tag}", status_code=204)
 @requires("tags:write", native="DELETE /tags/{tag_id}")
-async def delete_tag(tags: Tags, tag: str) -> None:
+async def delete_tag(tags: Tags, tag: TagParam) -> None:
     """Delete a tag, and take it from all subscribers."""
     await tags.delete(await _tag_id(tags, tag))
 
@@ -173,7 +183,7 @@ async def list_tag_subscribers(
     tags: Tags,
     tag_contacts: TagContacts,
     subscribers: Subscribers,
-    tag: str,
+    tag: TagParam,
     paging: OptionalPagingDep,
 ) -> SubscriberList | SubscriberPage:
     """List the subscribers of a tag: all of them, or pages where those are asked for or there are more than 1,000."""
@@ -187,7 +197,7 @@ async def add_tag_subscribers(
     tags: Tags,
     tag_contacts: TagContacts,
     subscribers: Subscribers,
-    tag: str,
+    tag: TagParam,
     paging: OptionalPagingDep,
     body: SubscribersIn | None = None,
 ) -> SubscriberList | SubscriberPage:
@@ -205,7 +215,7 @@ async def replace_tag_subscribers(
     tags: Tags,
     tag_contacts: TagContacts,
     subscribers: Subscribers,
-    tag: str,
+    tag: TagParam,
     paging: OptionalPagingDep,
     body: SubscribersIn | None = None,
 ) -> SubscriberList | SubscriberPage:
@@ -223,7 +233,7 @@ async def remove_tag_subscribers(
     tags: Tags,
     tag_contacts: TagContacts,
     subscribers: Subscribers,
-    tag: str,
+    tag: TagParam,
     paging: OptionalPagingDep,
     body: SubscribersIn | None = None,
 ) -> SubscriberList | SubscriberPage:
@@ -243,7 +253,11 @@ async def list_subscribers(request: Request, subscribers: Subscribers, paging: F
     return SubscriberPage(data=listed, **page_fields(request, paging, len(listed), found.total or 0))
 
 
-@subscribers_router.post("/api/v1/subscribers", status_code=201)
+@subscribers_router.post(
+    "/api/v1/subscribers",
+    status_code=201,
+    responses={200: {"model": TaggedSubscriberAnswer, "description": "The email was known: updated."}},
+)
 @requires("contacts:write", "tags:read", native="POST /contacts")
 async def put_subscriber(
     request: Request,
@@ -273,7 +287,7 @@ async def put_subscriber(
 @subscribers_router.get("/api/v1/subscribers/{subscriber}")
 @requires("contacts:read", "tags:read", native="GET /contacts/{contact_id}")
 async def get_subscriber(
-    contact_tags: ContactTags, subscribers: Subscribers, subscriber: str
+    contact_tags: ContactTags, subscribers: Subscribers, subscriber: SubscriberParam
 ) -> TaggedSubscriberAnswer:
     """Retrieve a subscriber with its tags."""
     number = number_in_path(subscriber)
@@ -291,7 +305,7 @@ async def replace_subscriber(
     tags: Tags,
     subscribers: Subscribers,
     principal: PrincipalDep,
-    subscriber: str,
+    subscriber: SubscriberParam,
     body: SubscriberIn | None = None,
 ) -> SubscriberAnswer:
     """Update a subscriber; the email is needed. `tags` replaces its tags: that needs `tags:write`."""
@@ -305,7 +319,7 @@ async def update_subscriber(
     tags: Tags,
     subscribers: Subscribers,
     principal: PrincipalDep,
-    subscriber: str,
+    subscriber: SubscriberParam,
     body: SubscriberIn | None = None,
 ) -> SubscriberAnswer:
     """The same as PUT."""
@@ -314,7 +328,7 @@ async def update_subscriber(
 
 @subscribers_router.delete("/api/v1/subscribers/{subscriber}", status_code=204)
 @requires("contacts:write", native="DELETE /contacts/{contact_id}/audiences/{slug}")
-async def delete_subscriber(subscribers: Subscribers, subscriber: str) -> None:
+async def delete_subscriber(subscribers: Subscribers, subscriber: SubscriberParam) -> None:
     """Delete a subscriber, with its tags. One that other audiences know stays there."""
     await subscribers.delete(await _subscriber_id(subscribers, subscriber))
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import MISSING, Field, PlainSerializer, WithJsonSchema
+from pydantic import MISSING, ConfigDict, Field, PlainSerializer, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
 
 from app.repositories.contact_tags import ContactTag
@@ -21,25 +21,25 @@ TAGS_MAX = 1_000
 SUBSCRIBERS_MAX = 10_000
 
 
-def _ids(at_most: int, at_least: int) -> WithJsonSchema:
-    return WithJsonSchema(
-        {"type": "array", "items": {"type": "integer"}, "minItems": at_least, "maxItems": at_most}, mode="validation"
-    )
+def _ids(at_most: int) -> dict[str, Any]:
+    return {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": at_most}
 
 
-def _text(at_most: int, **more: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "maxLength": at_most, **more})
+def _any_ids(at_most: int) -> dict[str, Any]:
+    return {"type": ["array", "null"], "items": {"type": "integer"}, "maxItems": at_most}
 
 
 # Any JSON value, or none; documented as what it should be.
-_Tags = Annotated[Any | MISSING, _ids(TAGS_MAX, 1)]
-_AnyTags = Annotated[Any | MISSING, _ids(TAGS_MAX, 0)]
-_Subscribers = Annotated[Any | MISSING, _ids(SUBSCRIBERS_MAX, 1)]
-_AnySubscribers = Annotated[Any | MISSING, _ids(SUBSCRIBERS_MAX, 0)]
-_Name = Annotated[Any | MISSING, _text(NAME_MAX_LENGTH)]
-_PersonName = Annotated[Any | MISSING, _text(PERSON_NAME_MAX_LENGTH)]
-_Email = Annotated[Any | MISSING, _text(EMAIL_MAX_LENGTH, format="email")]
-_Time = Annotated[Any | MISSING, WithJsonSchema({"type": "string", "format": "date-time"})]
+_Tags = Annotated[Any | MISSING, WithJsonSchema(_ids(TAGS_MAX))]
+_AnyTags = Annotated[Any | MISSING, WithJsonSchema(_any_ids(TAGS_MAX))]
+_Subscribers = Annotated[Any | MISSING, WithJsonSchema(_ids(SUBSCRIBERS_MAX))]
+_AnySubscribers = Annotated[Any | MISSING, WithJsonSchema(_any_ids(SUBSCRIBERS_MAX))]
+_Name = Annotated[Any | MISSING, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": NAME_MAX_LENGTH})]
+_PersonName = Annotated[
+    Any | MISSING, WithJsonSchema({"type": ["string", "null"], "maxLength": PERSON_NAME_MAX_LENGTH})
+]
+_Email = Annotated[Any | MISSING, WithJsonSchema({"type": "string", "format": "email", "maxLength": EMAIL_MAX_LENGTH})]
+_Time = Annotated[Any | MISSING, WithJsonSchema({"type": ["string", "null"], "format": "date-time"})]
 
 
 class In(LooseInput):
@@ -51,17 +51,23 @@ class In(LooseInput):
 class TagsIn(In):
     """The tags that a call on a subscriber names."""
 
+    model_config = ConfigDict(json_schema_extra={"required": ["tags"]})
+
     tags: Annotated[_Tags, Field(description="Ids of tags. Repeats count once.")] = MISSING
 
 
 class SubscribersIn(In):
     """The subscribers that a call on a tag names."""
 
+    model_config = ConfigDict(json_schema_extra={"required": ["subscribers"]})
+
     subscribers: Annotated[_Subscribers, Field(description="Ids of subscribers. Repeats count once.")] = MISSING
 
 
 class TagIn(In):
     """A tag."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["name"]})
 
     name: Annotated[_Name, Field(description="Unique, whatever its case.")] = MISSING
     subscribers: Annotated[
@@ -71,6 +77,8 @@ class TagIn(In):
 
 class SubscriberIn(In):
     """A subscriber. What is left out stays as it is, but for the email, which is always needed."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["email"]})
 
     email: Annotated[_Email, Field(description="The address; compared whatever its case.")] = MISSING
     first_name: Annotated[_PersonName, Field(description="null clears it.")] = MISSING

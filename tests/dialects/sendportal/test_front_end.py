@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -111,12 +112,18 @@ async def test_a_key_without_an_audience(app: ASGIApp, database: Database) -> No
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """What is written to the log, as the service writes it."""
+    """What is written to the log, as the service writes it; afterwards logging is what it was."""
     stream = io.StringIO()
-    before = structlog.get_config()
+    loggers = [logging.getLogger(name) for name in (None, "uvicorn", "uvicorn.error", "uvicorn.access")]
+    before = [(one.handlers[:], one.level, one.propagate, one.disabled) for one in loggers]
     logs.configure("debug", "json", stream)
+    # The loggers of modules would otherwise write there for ever.
+    structlog.configure(cache_logger_on_first_use=False)
     yield stream
-    structlog.configure(**before)
+    structlog.reset_defaults()
+    for one, (handlers, level, propagate, disabled) in zip(loggers, before, strict=True):
+        one.handlers[:], one.level, one.propagate, one.disabled = handlers, level, propagate, disabled
+    logging.getLogger().manager._clear_cache()  # type: ignore[attr-defined]  # of what levels let through
 
 
 async def test_a_key_is_in_no_log_and_no_answer(
@@ -427,6 +434,15 @@ async def test_the_document_tells_the_shapes(stranger: httpx.AsyncClient) -> Non
     assert schemas["TagsIn"]["properties"]["tags"]["items"] == {"type": "integer"}
     assert schemas["Meta"]["properties"].keys() >= {"from", "to"}
     assert schemas["TagOut"]["required"] == ["id", "name", "created_at", "update_at", "updated_at"]
+    assert [schemas[name]["required"] for name in ("TagsIn", "SubscribersIn", "TagIn", "NewSubscriberIn")] == [
+        ["tags"],
+        ["subscribers"],
+        ["name"],
+        ["email"],
+    ]
+    assert document["paths"]["/api/v1/subscribers"]["post"]["responses"].keys() >= {"200", "201"}
+    [number] = document["paths"]["/api/v1/tags/{tag}"]["get"]["parameters"]
+    assert number["schema"]["type"] == "integer"
     page = document["paths"]["/api/v1/tags"]["get"]["parameters"]
     assert {one["name"] for one in page} == {"page", "per_page"}
 
