@@ -177,20 +177,23 @@ _STATE = Statement(
 _IDS_BY_NUMBER = Statement(
     "subscribers.ids_by_number",
     """
-    select named.number, found.id
-    from unnest(cast(:numbers as bigint[])) as named(number)
-    cross join lateral (
-        select c.id from contacts c where c.workspace_id = :workspace_id and c.number = named.number
-        -- Each is looked up by itself: as joins, planned before there were many, all members might be read for one.
-        offset 0
-    ) found
-    cross join lateral (
-        select from audience_members m
-        where m.workspace_id = :workspace_id and m.contact_id = found.id and m.audience_id = (
-            select a.id from audiences a where a.workspace_id = :workspace_id and a.slug = :audience
-        )
-        offset 0
-    ) member
+    select found.*
+    from audiences a
+    left join lateral (
+        select named.number, contact.id
+        from unnest(cast(:numbers as bigint[])) as named(number)
+        cross join lateral (
+            select c.id from contacts c where c.workspace_id = :workspace_id and c.number = named.number
+            -- Each is looked up by itself: as joins, planned before there were many, all members might be read for one.
+            offset 0
+        ) contact
+        cross join lateral (
+            select from audience_members m
+            where m.workspace_id = :workspace_id and m.audience_id = a.id and m.contact_id = contact.id
+            offset 0
+        ) member
+    ) found on true
+    where a.workspace_id = :workspace_id and a.slug = :audience
     """,
 )
 
@@ -283,12 +286,13 @@ class SubscriberRepository(Repository):
 
     async def ids_by_number(self, numbers: Sequence[int], *, audience: str | None = None) -> Mapping[int, UUID]:
         """The ids of those of these numbers that are members."""
+        audience = self._audience(audience)
         if not numbers:
             return {}
-        rows = await self._database.fetch(
-            _IDS_BY_NUMBER, **self._caller, audience=self._audience(audience), numbers=numbers
-        )
-        return {row["number"]: row["id"] for row in rows}
+        rows = await self._database.fetch(_IDS_BY_NUMBER, **self._caller, audience=audience, numbers=numbers)
+        if not rows:
+            raise unknown_audience(audience)
+        return {row["number"]: row["id"] for row in rows if row["id"] is not None}
 
     async def list_by_last_name(self, page: PageRequest, *, audience: str | None = None) -> Page[Subscriber]:
         """A page of members by their last names, those without one first. By offset alone, and with the total."""

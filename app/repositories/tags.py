@@ -91,26 +91,33 @@ _GET = Statement(
 _IDS_BY_NUMBER = Statement(
     "tags.ids_by_number",
     """
-    select named.number, found.id
-    from unnest(cast(:numbers as bigint[])) as named(number)
-    cross join lateral (
-        select t.id, t.audience_id from tags t where t.workspace_id = :workspace_id and t.number = named.number
-        -- Each is looked up by itself, whatever was known of the table when this was planned.
-        offset 0
-    ) found
-    where found.audience_id = (
-        select a.id from audiences a where a.workspace_id = :workspace_id and a.slug = :audience
-    )
+    select found.*
+    from audiences a
+    left join lateral (
+        select named.number, tag.id
+        from unnest(cast(:numbers as bigint[])) as named(number)
+        cross join lateral (
+            select t.id, t.audience_id from tags t where t.workspace_id = :workspace_id and t.number = named.number
+            -- Each is looked up by itself, whatever was known of the table when this was planned.
+            offset 0
+        ) tag
+        where tag.audience_id = a.id
+    ) found on true
+    where a.workspace_id = :workspace_id and a.slug = :audience
     """,
 )
 
 _FIND_NAMED = Statement(
     "tags.find_named",
     f"""
-    select {_COLUMNS}, {_COUNT} as contact_count
-    from tags t
-    join audiences a on a.workspace_id = t.workspace_id and a.id = t.audience_id
-    where t.workspace_id = :workspace_id and a.slug = :audience and t.name_key = :name_key
+    select found.*
+    from audiences a
+    left join lateral (
+        select {_COLUMNS}, {_COUNT} as contact_count
+        from tags t
+        where t.workspace_id = :workspace_id and t.audience_id = a.id and t.name_key = :name_key
+    ) found on true
+    where a.workspace_id = :workspace_id and a.slug = :audience
     """,
 )
 
@@ -381,19 +388,21 @@ class TagRepository(Repository):
 
     async def ids_by_number(self, numbers: Sequence[int], *, audience: str | None = None) -> Mapping[int, UUID]:
         """The ids of those of these numbers that are tags of the audience."""
+        audience = self._audience(audience)
         if not numbers:
             return {}
-        rows = await self._database.fetch(
-            _IDS_BY_NUMBER, **self._caller, audience=self._audience(audience), numbers=numbers
-        )
-        return {row["number"]: row["id"] for row in rows}
+        rows = await self._database.fetch(_IDS_BY_NUMBER, **self._caller, audience=audience, numbers=numbers)
+        if not rows:
+            raise unknown_audience(audience)
+        return {row["number"]: row["id"] for row in rows if row["id"] is not None}
 
     async def find_by_name(self, name: str, *, audience: str | None = None) -> Tag | None:
         """The tag of the audience that has this name, in whichever case."""
-        rows = await self._database.fetch(
-            _FIND_NAMED, **self._caller, audience=self._audience(audience), name_key=fold(name)
-        )
-        return tag_from_row(rows[0]) if rows else None
+        audience = self._audience(audience)
+        rows = await self._database.fetch(_FIND_NAMED, **self._caller, audience=audience, name_key=fold(name))
+        if not rows:
+            raise unknown_audience(audience)
+        return tag_from_row(rows[0]) if rows[0]["id"] is not None else None
 
     async def check_audience(self, tag_id: UUID, audience: str) -> None:
         """Raise InvalidInput if a tag, which never changes its audience, is of another one than this."""
