@@ -70,20 +70,22 @@ class NotFound(AppError):
 
 
 class RouteNotFound(AppError):
-    """No route has this path, for any method."""
+    """No route has this path, for any method. `below` is the path as the front end knows it, without its mount."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, below: str = "") -> None:
         super().__init__(f"There is nothing at {path}.")
         self.path = path
+        self.below = below
 
 
 class MethodNotAllowed(AppError):
-    """`allowed` is every method that the path has."""
+    """`allowed` is every method that the path has; `below` is the path as the front end knows it."""
 
-    def __init__(self, method: str, allowed: Sequence[str]) -> None:
+    def __init__(self, method: str, allowed: Sequence[str], *, below: str = "") -> None:
         super().__init__(f"{method} is not possible here. These methods are: {', '.join(allowed)}.")
         self.method = method
         self.allowed = tuple(allowed)
+        self.below = below
 
 
 class Unreadable(AppError):

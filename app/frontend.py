@@ -358,17 +358,22 @@ def _fact(request: Request, error: Exception) -> AppError:
         return _invalid(request, error)
     if isinstance(error, HTTPException):
         if error.status_code == 404:
-            return RouteNotFound(shown(request.scope["path"]))
+            return RouteNotFound(shown(request.scope["path"]), below=shown(_path_below_mount(request)))
         if error.status_code == 405:
-            return MethodNotAllowed(request.method, _allowed_methods(request))
+            return MethodNotAllowed(request.method, _allowed_methods(request), below=shown(_path_below_mount(request)))
         if error.status_code == 400:
             return Unreadable(error.detail)
     return InternalError()
 
 
+def _path_below_mount(request: Request) -> str:
+    path: str = request.scope["path"]
+    return path.removeprefix(request.scope.get("root_path", ""))
+
+
 def _allowed_methods(request: Request) -> list[str]:
     # The framework names the methods of the first route that matches the path only.
-    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    path = _path_below_mount(request)
     methods: set[str] = set()
     for context in iter_route_contexts(request.app.routes):
         if context.methods and context.path_regex.match(path):

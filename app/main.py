@@ -16,6 +16,7 @@ from app.config import Settings
 from app.database import Database, create_engine
 from app.dependencies import Authenticator
 from app.dialects.datamailer import DATAMAILER
+from app.dialects.sendportal import SENDPORTAL
 from app.dialects.topmail import TOPMAIL
 from app.frontend import BodyLimits, FrontEnd, build, mount
 from app.middleware import Edge
@@ -25,7 +26,7 @@ from app.routers import NATIVE
 log = structlog.get_logger(__name__)
 
 # Each is a line here and a folder in app/dialects.
-DIALECTS: tuple[FrontEnd, ...] = (TOPMAIL, DATAMAILER)
+DIALECTS: tuple[FrontEnd, ...] = (TOPMAIL, SENDPORTAL, DATAMAILER)
 FRONT_ENDS = {front_end.slug: front_end for front_end in (NATIVE, *DIALECTS)}
 
 RECORD_USE_EVERY_SECONDS = 10

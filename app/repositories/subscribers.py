@@ -12,12 +12,12 @@ from typing import Literal, TypeAlias
 from uuid import UUID
 
 from app.database import Connection, ConstraintViolation, Row, Statement
-from app.errors import Duplicate, InvalidInput, NotFound
+from app.errors import Duplicate, FieldError, InvalidInput, NotFound
 from app.pagination import Page, PageRequest
 from app.repositories import events
 from app.repositories.base import Repository, unknown_audience
 from app.repositories.contact_search import ContactSearchRepository, TagFilter
-from app.repositories.contact_tags import Outdated, TagRef
+from app.repositories.contact_tags import ContactTagRepository, Outdated, TagChange, TagRef
 from app.repositories.contact_upserts import ContactUpsertRepository, NewContact
 from app.repositories.contacts import CONTACT_COLUMNS, Contact, ContactFields, ContactRepository, contact_from_row
 from app.repositories.memberships import LOCK_MEMBER, MembershipRepository
@@ -71,6 +71,14 @@ class Subscriber:
     def subscribed(self) -> bool:
         """Whether the key's client may write to it: subscribed, and not unsubscribed from everything."""
         return self.own is not None and self.own.status == "subscribed" and self.global_unsubscribed_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class PutSubscriber:
+    """A member that a call asked for, and whether it is a new one here."""
+
+    subscriber: Subscriber
+    joined: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +188,68 @@ _STATE = Statement(
     """,
 )
 
+_IDS_BY_NUMBER = Statement(
+    "subscribers.ids_by_number",
+    """
+    select found.*
+    from audiences a
+    left join lateral (
+        select named.number, contact.id
+        from unnest(cast(:numbers as bigint[])) as named(number)
+        cross join lateral (
+            select c.id from contacts c where c.workspace_id = :workspace_id and c.number = named.number
+            -- Each is looked up by itself: as joins, planned before there were many, all members might be read for one.
+            offset 0
+        ) contact
+        cross join lateral (
+            select from audience_members m
+            where m.workspace_id = :workspace_id and m.audience_id = a.id and m.contact_id = contact.id
+            offset 0
+        ) member
+    ) found on true
+    where a.workspace_id = :workspace_id and a.slug = :audience
+    """,
+)
+
+# No index has this order, so all members are read for each page. Bytes compare alike in every locale.
+_LIST_BY_LAST_NAME = Statement(
+    "subscribers.list_by_last_name",
+    """
+    with scope as (
+        select a.id from audiences a where a.workspace_id = :workspace_id and a.slug = :audience
+    )
+    select head.*, page.id
+    from (
+        select (select scope.id from scope) as audience_id, (
+            select count(*) from audience_members m
+            where m.workspace_id = :workspace_id and m.audience_id = (select scope.id from scope)
+        ) as total
+    ) head
+    left join lateral (
+        select c.id, c.last_name
+        from audience_members m
+        join contacts c on c.workspace_id = :workspace_id and c.id = m.contact_id
+        where m.workspace_id = :workspace_id and m.audience_id = (select scope.id from scope)
+        order by c.last_name collate "C" nulls first, c.id
+        limit :limit offset :offset
+    ) page on true
+    order by page.last_name collate "C" nulls first, page.id
+    """,
+)
+
+_GONE_TAGS = Statement(
+    "subscribers.gone_tags",
+    """
+    select gone.id
+    from unnest(cast(:tag_ids as uuid[])) as gone(id)
+    where not exists (
+        select from tags t
+        join audiences a on a.workspace_id = t.workspace_id and a.id = t.audience_id
+        where t.workspace_id = :workspace_id and t.id = gone.id and a.slug = :audience
+    )
+    """,
+)
+
 _MEMBERSHIPS = Statement(
     "subscribers.memberships",
     """
@@ -227,6 +297,29 @@ class SubscriberRepository(Repository):
         if not contact_ids:
             return {}
         return {found.contact.id: found for found in await self._fetch("id", contact_ids, audience)}
+
+    async def ids_by_number(self, numbers: Sequence[int], *, audience: str | None = None) -> Mapping[int, UUID]:
+        """The ids of those of these numbers that are members."""
+        audience = self._audience(audience)
+        if not numbers:
+            return {}
+        rows = await self._database.fetch(_IDS_BY_NUMBER, **self._caller, audience=audience, numbers=numbers)
+        if not rows:
+            raise unknown_audience(audience)
+        return {row["number"]: row["id"] for row in rows if row["id"] is not None}
+
+    async def list_by_last_name(self, page: PageRequest, *, audience: str | None = None) -> Page[Subscriber]:
+        """A page of members by their last names, those without one first. By offset alone, and with the total."""
+        audience = self._audience(audience)
+        rows = await self._database.fetch(
+            _LIST_BY_LAST_NAME, **self._caller, audience=audience, limit=page.limit, offset=page.offset
+        )
+        if rows[0]["audience_id"] is None:
+            raise unknown_audience(audience)
+        ids = [row["id"] for row in rows if row["id"] is not None]
+        # In a second statement, so one that leaves in between falls out of the page.
+        members = await self.get_many(ids, audience=audience)
+        return Page([members[one] for one in ids if one in members], page, rows[0]["total"], None)
 
     async def list(
         self,
@@ -317,15 +410,44 @@ class SubscriberRepository(Repository):
 
         return await self._sibling(ContactUpsertRepository).attempt(work)
 
+    async def put(
+        self,
+        fields: ContactFields,
+        own: SubscriptionChange | None = None,
+        *,
+        tags: Sequence[TagRef] | None = None,
+        audience: str | None = None,
+    ) -> PutSubscriber:
+        """Make a member, or change the one that has the email. Tags that are given are all that it carries then.
+
+        A new one is subscribed unless told otherwise. Tags are named by id; InvalidInput if one of them is gone.
+        """
+        audience = self._audience(audience)
+        joins = own or SubscriptionChange("subscribed")
+
+        async def work(connection: Connection) -> PutSubscriber:
+            contact, joined = await self._upsert_within(connection, NewContact(fields), audience, joins)
+            if tags is not None:
+                await self._put_tags_within(connection, contact.id, tags, audience)
+            audience_id = await self._hold_member_within(connection, contact.id, audience)
+            await self._agree_within(connection, contact.id, audience_id, SubscriberChange(own))
+            return PutSubscriber(await self._get_within(connection, contact.id, audience), joined)
+
+        return await self._sibling(ContactUpsertRepository).attempt(work)
+
     async def update(
         self,
         contact_id: UUID,
         fields: ContactFields,
         own: SubscriptionChange | None = None,
         *,
+        tags: Sequence[TagRef] | None = None,
         audience: str | None = None,
     ) -> Subscriber:
-        """Change what is given, all of it or nothing. Duplicate if another contact has the email."""
+        """Change what is given, all of it or nothing. Duplicate if another contact has the email.
+
+        Tags that are given, by id, are all that it carries then; InvalidInput if one of them is gone.
+        """
         audience = self._audience(audience)
         contacts = self._sibling(ContactRepository)
 
@@ -335,6 +457,8 @@ class SubscriberRepository(Repository):
             if audience_id is None:
                 raise NotFound("contact", contact_id)
             await contacts.write_within(connection, held, fields)
+            if tags is not None:
+                await self._put_tags_within(connection, contact_id, tags, audience)
             await self._agree_within(connection, contact_id, audience_id, SubscriberChange(own))
             return await self._get_within(connection, contact_id, audience)
 
@@ -392,6 +516,25 @@ class SubscriberRepository(Repository):
         if done.error or done.contact is None:
             raise done.error or RuntimeError("an upsert without a contact and without an error")
         return done.contact, done.joined
+
+    async def _put_tags_within(
+        self, connection: Connection, contact_id: UUID, tags: Sequence[TagRef], audience: str
+    ) -> None:
+        """Make these all the tags of a member that this unit holds."""
+        change = TagChange(contact_id, add=tags, replace=True)
+        try:
+            await self._sibling(ContactTagRepository).change_many_within(connection, [change], audience)
+        except Outdated:
+            rows = await connection.fetch(
+                _GONE_TAGS, **self._caller, audience=audience, tag_ids=[tag.id for tag in tags]
+            )
+            gone = {row["id"] for row in rows}
+            errors = [
+                FieldError(tag.place, "unknown_ids", f"There is no tag {tag.id}.") for tag in tags if tag.id in gone
+            ]
+            if errors:
+                raise InvalidInput(errors) from None
+            raise
 
     async def _hold_member_within(self, connection: Connection, contact_id: UUID, audience: str) -> UUID | None:
         """Hold the member, so that nobody else changes what it agreed to; the audience's id, or None if it is none."""

@@ -27,13 +27,15 @@ class SubscriptionChange:
     """What shall become of an agreement; None leaves a thing as it is.
 
     A status that moves takes its reason along: the one given, or none. With `has_reason` the reason changes under the
-    status that is there, too. `verified` keeps the time at which it was first so.
+    status that is there, too. `verified` keeps the time at which it was first so. `unsubscribed_at` is when it was that
+    it ended, where that was not now.
     """
 
     status: SubscriptionStatus | None = None
     reason: str | None = None
     has_reason: bool = False
     verified: bool | None = None
+    unsubscribed_at: datetime | None = None
 
     def applied(self, before: Subscription | None, now: datetime) -> Subscription:
         """The agreement after the change. One that was not there is pending unless a status is given."""
@@ -46,9 +48,13 @@ class SubscriptionChange:
             status,
             self.reason if moves or self.has_reason else before.reason,
             (before.verified_at or now) if verified else None,
-            # Unsubscribing again does not move the time of the first.
-            (now if status == "unsubscribed" else None) if moves else before.unsubscribed_at,
+            self._ended_at(before, now) if status == "unsubscribed" else None,
         )
+
+    def _ended_at(self, before: Subscription, now: datetime) -> datetime | None:
+        # Unsubscribing again does not move the time of the first.
+        kept = before.unsubscribed_at if before.status == "unsubscribed" else now
+        return self.unsubscribed_at or kept
 
 
 _GET = Statement(
@@ -113,6 +119,8 @@ class SubscriptionRepository(Repository):
             return
         names = ("status", "reason", "verified_at")
         fields = [name for name in names if getattr(after, name) != (getattr(before, name) if before else None)]
+        # It moves with the status, and is told by itself where it moved alone.
+        fields = fields or ["unsubscribed_at"]
         await connection.fetch(
             _PUT,
             **scope,

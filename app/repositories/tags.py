@@ -1,6 +1,6 @@
 """Tags: what they are called and look like, and how many contacts carry each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -85,6 +85,39 @@ _GET = Statement(
     join audiences a on a.workspace_id = t.workspace_id and a.id = t.audience_id
     where t.workspace_id = :workspace_id and t.id = any(:tag_ids)
         and (cast(:only_audience as text) is null or a.slug = :only_audience)
+    """,
+)
+
+_IDS_BY_NUMBER = Statement(
+    "tags.ids_by_number",
+    """
+    select found.*
+    from audiences a
+    left join lateral (
+        select named.number, tag.id
+        from unnest(cast(:numbers as bigint[])) as named(number)
+        cross join lateral (
+            select t.id, t.audience_id from tags t where t.workspace_id = :workspace_id and t.number = named.number
+            -- Each is looked up by itself, whatever was known of the table when this was planned.
+            offset 0
+        ) tag
+        where tag.audience_id = a.id
+    ) found on true
+    where a.workspace_id = :workspace_id and a.slug = :audience
+    """,
+)
+
+_FIND_NAMED = Statement(
+    "tags.find_named",
+    f"""
+    select found.*
+    from audiences a
+    left join lateral (
+        select {_COLUMNS}, {_COUNT} as contact_count
+        from tags t
+        where t.workspace_id = :workspace_id and t.audience_id = a.id and t.name_key = :name_key
+    ) found on true
+    where a.workspace_id = :workspace_id and a.slug = :audience
     """,
 )
 
@@ -352,6 +385,24 @@ class TagRepository(Repository):
         if not rows:
             raise NotFound("tag", tag_id)
         return tag_from_row(rows[0])
+
+    async def ids_by_number(self, numbers: Sequence[int], *, audience: str | None = None) -> Mapping[int, UUID]:
+        """The ids of those of these numbers that are tags of the audience."""
+        audience = self._audience(audience)
+        if not numbers:
+            return {}
+        rows = await self._database.fetch(_IDS_BY_NUMBER, **self._caller, audience=audience, numbers=numbers)
+        if not rows:
+            raise unknown_audience(audience)
+        return {row["number"]: row["id"] for row in rows if row["id"] is not None}
+
+    async def find_by_name(self, name: str, *, audience: str | None = None) -> Tag | None:
+        """The tag of the audience that has this name, in whichever case."""
+        audience = self._audience(audience)
+        rows = await self._database.fetch(_FIND_NAMED, **self._caller, audience=audience, name_key=fold(name))
+        if not rows:
+            raise unknown_audience(audience)
+        return tag_from_row(rows[0]) if rows[0]["id"] is not None else None
 
     async def check_audience(self, tag_id: UUID, audience: str) -> None:
         """Raise InvalidInput if a tag, which never changes its audience, is of another one than this."""

@@ -846,6 +846,11 @@ VERBS: dict[str, Callable[[SubscriberRepository, UUID, str | None], Awaitable[ob
     "get": lambda subscribers, contact_id, audience: subscribers.get("id", contact_id, audience=audience),
     "get_many": lambda subscribers, contact_id, audience: subscribers.get_many([contact_id], audience=audience),
     "list": lambda subscribers, _, audience: subscribers.list(PageRequest(), audience=audience),
+    "ids_by_number": lambda subscribers, _, audience: subscribers.ids_by_number([1], audience=audience),
+    "list_by_last_name": lambda subscribers, _, audience: subscribers.list_by_last_name(
+        PageRequest(), audience=audience
+    ),
+    "put": lambda subscribers, _, audience: subscribers.put({"email": "new@example.com"}, audience=audience),
     "create": lambda subscribers, _, audience: subscribers.create(
         {"email": "new@example.com"}, own=SUBSCRIBED, audience=audience
     ),
