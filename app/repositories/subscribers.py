@@ -12,13 +12,13 @@ from typing import Literal, TypeAlias
 from uuid import UUID
 
 from app.database import Connection, ConstraintViolation, Row, Statement
-from app.errors import Duplicate, InvalidInput, NotFound
+from app.errors import Duplicate, InvalidInput, NotFound, Unavailable
 from app.pagination import Page, PageRequest
 from app.repositories import events
 from app.repositories.base import Repository, unknown_audience
 from app.repositories.contact_search import ContactSearchRepository, TagFilter
-from app.repositories.contact_tags import Outdated, TagRef
-from app.repositories.contact_upserts import ContactUpsertRepository, NewContact
+from app.repositories.contact_tags import ContactTagRepository, Outdated, TagChange, TagRef
+from app.repositories.contact_upserts import ContactUpsertRepository, NewContact, TagsMode
 from app.repositories.contacts import CONTACT_COLUMNS, Contact, ContactFields, ContactRepository, contact_from_row
 from app.repositories.memberships import LOCK_MEMBER, MembershipRepository
 from app.repositories.subscriptions import (
@@ -37,6 +37,9 @@ _KEYS: dict[SubscriberKey, tuple[str, str]] = {
     "number": ("c.number", "bigint[]"),
     "email": ("c.email_key", "text[]"),
 }
+
+# Each further one is needed only when a tag or the member goes in the moment in which it is named.
+_ATTEMPTS = 3
 
 Suppression: TypeAlias = Literal["global_unsubscribed", "hard_bounced", "complained"]
 
@@ -71,6 +74,16 @@ class Subscriber:
     def subscribed(self) -> bool:
         """Whether the key's client may write to it: subscribed, and not unsubscribed from everything."""
         return self.own is not None and self.own.status == "subscribed" and self.global_unsubscribed_at is None
+
+    @property
+    def suppressed(self) -> bool:
+        """Whether it wanted no more mail, or none can reach it."""
+        return (
+            (self.own is not None and self.own.status == "unsubscribed")
+            or self.global_unsubscribed_at is not None
+            or self.hard_bounced_at is not None
+            or self.complained_at is not None
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +200,10 @@ _STATE_COLUMNS = (
 )
 
 
+class _IsSuppressed(Exception):
+    """What ends the unit of work that would have written over a member who must be left alone."""
+
+
 class SubscriberRepository(Repository):
     """The members of an audience: the one that is named, else the key's default one."""
 
@@ -221,8 +238,9 @@ class SubscriberRepository(Repository):
         tags: TagFilter | None = None,
         unknown_tags: Literal["error", "nobody"] = "error",
         include_total: bool = False,
+        newest_first: bool = False,
     ) -> Page[Subscriber]:
-        """A page of members, by id, or by email with `search`, the start of it.
+        """A page of members, by id, or by email with `search`, the start of it; backwards with `newest_first`.
 
         `subscribed` and `statuses` look at what was agreed with the key's client. A tag that is not there is
         InvalidInput, or, for a filter that asks for all of its tags, means that nobody is meant.
@@ -237,6 +255,7 @@ class SubscriberRepository(Repository):
                 statuses=statuses,
                 tags=tags,
                 include_total=include_total,
+                newest_first=newest_first,
             )
         except InvalidInput as error:
             if error.code == "unknown_tag" and unknown_tags == "nobody":
@@ -292,29 +311,72 @@ class SubscriberRepository(Repository):
 
         return await self._sibling(ContactUpsertRepository).attempt(work)
 
+    async def overwrite(
+        self,
+        fields: ContactFields,
+        *,
+        status: SubscriptionStatus | None = None,
+        tags: Sequence[TagRef] | None = None,
+        audience: str | None = None,
+    ) -> Subscriber | None:
+        """Make a member, or change the one with this email, whose tags these become, where there are any given.
+
+        None, with nothing written, for a member who is suppressed.
+        """
+        audience = self._audience(audience)
+
+        async def work(connection: Connection) -> Subscriber:
+            new = NewContact(fields, tags=tags)
+            contact, joined = await self._upsert_within(
+                connection, new, audience, status or "subscribed", tags_mode="replace"
+            )
+            found = await self._change_within(connection, contact.id, audience, SubscriberChange())
+            if not joined and found.suppressed:
+                raise _IsSuppressed
+            own = SubscriptionChange(status) if status and not joined else None
+            return await self._change_within(connection, contact.id, audience, SubscriberChange(own=own))
+
+        try:
+            return await self._sibling(ContactUpsertRepository).attempt(work)
+        except _IsSuppressed:
+            return None
+
     async def update(
         self,
         contact_id: UUID,
         fields: ContactFields,
         own: SubscriptionChange | None = None,
         *,
+        tags: Sequence[TagRef] | None = None,
+        tags_mode: TagsMode = "add",
         audience: str | None = None,
     ) -> Subscriber:
         """Change what is given, all of it or nothing. Duplicate if another contact has the email."""
         audience = self._audience(audience)
-        contacts = self._sibling(ContactRepository)
+        contacts, contact_tags = self._sibling(ContactRepository), self._sibling(ContactTagRepository)
 
         async def work(connection: Connection) -> Subscriber:
+            # Creating tags comes first in the order of locks, so whether it will be needed is looked up beforehand.
+            holds_audience = tags and await contact_tags.lock_if_missing_within(connection, tags, audience)
             await contacts.hold_within(connection, contact_id)
             if await self._hold_member_within(connection, contact_id, audience) is None:
                 raise NotFound("contact", contact_id)
             await contacts.update_within(connection, contact_id, fields)
+            if tags is not None:
+                if holds_audience:
+                    await contact_tags.create_missing_within(connection, tags, audience)
+                change = TagChange(contact_id, add=tags, replace=tags_mode == "replace")
+                await contact_tags.change_many_within(connection, [change], audience)
             return await self._change_within(connection, contact_id, audience, SubscriberChange(own=own))
 
-        try:
-            return await self._database.transaction(work)
-        except ConstraintViolation as violation:
-            raise await contacts.lost_race(violation, fields) from violation
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._database.transaction(work)
+            except Outdated:
+                continue
+            except ConstraintViolation as violation:
+                raise await contacts.lost_race(violation, fields) from violation
+        raise Unavailable("Other requests kept removing what this one names. Nothing was written.")
 
     async def delete(self, contact_id: UUID, *, audience: str | None = None) -> None:
         """End the membership, with tags and agreements. With its last audience the contact goes altogether."""
@@ -348,11 +410,17 @@ class SubscriberRepository(Repository):
         return [_subscriber_from_row(row) for row in rows if row["id"] is not None]
 
     async def _upsert_within(
-        self, connection: Connection, new: NewContact, audience: str, status: SubscriptionStatus | None
+        self,
+        connection: Connection,
+        new: NewContact,
+        audience: str,
+        status: SubscriptionStatus | None,
+        *,
+        tags_mode: TagsMode = "add",
     ) -> tuple[Contact, bool]:
         """The contact, which is held from here on, and whether it became a member of the audience by this."""
         upserts = self._sibling(ContactUpsertRepository)
-        [done] = await upserts.upsert_within(connection, [new], audience=audience, status=status)
+        [done] = await upserts.upsert_within(connection, [new], audience=audience, tags_mode=tags_mode, status=status)
         if done.error or done.contact is None:
             raise done.error or RuntimeError("an upsert without a contact and without an error")
         return done.contact, done.joined

@@ -121,6 +121,17 @@ _FIND_BY_NAME = Statement(
     """,
 )
 
+_FIND_MANY = Statement(
+    "tags.find_many",
+    f"""
+    select {_COLUMNS}, {_COUNT} as contact_count
+    from tags t
+    join audiences a on a.workspace_id = t.workspace_id and a.id = t.audience_id
+    where t.workspace_id = :workspace_id and a.slug = :audience
+        and (t.id = any(cast(:tag_ids as uuid[])) or t.name_key = any(cast(:name_keys as text[])))
+    """,
+)
+
 _TAKEN_SLUGS = Statement(
     "tags.taken_slugs",
     """
@@ -352,6 +363,19 @@ class TagRepository(Repository):
         if not rows:
             raise NotFound("tag", tag_id)
         return tag_from_row(rows[0])
+
+    async def find_many(
+        self, *, ids: Sequence[UUID], names: Sequence[str], audience: str | None = None
+    ) -> Sequence[Tag]:
+        """The tags of one audience that have one of the ids or one of the names, in no order."""
+        rows = await self._database.fetch(
+            _FIND_MANY,
+            **self._caller,
+            audience=self._audience(audience),
+            tag_ids=ids,
+            name_keys=[fold(name) for name in names],
+        )
+        return [tag_from_row(row) for row in rows]
 
     async def check_audience(self, tag_id: UUID, audience: str) -> None:
         """Raise InvalidInput if a tag, which never changes its audience, is of another one than this."""
