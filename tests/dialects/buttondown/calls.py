@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp
 
+from app.database import statement_log
 from app.dialects.buttondown import BUTTONDOWN
 from app.frontend import Route
 from tests.conftest import Api, Workspace, client_of
@@ -13,8 +14,8 @@ from tests.routers.calls import Json, answered, make_key
 BASE = "/buttondown/v1"
 # The same id in both forms; nobody has it.
 UNKNOWN = "0190a0a0-0000-7000-8000-00000000beef"
-UNKNOWN_TAG = "sub_tag_01j2ga1800e0080000000000xf"
-UNKNOWN_SUBSCRIBER = "sub_01j2ga1800e0080000000000xf"
+UNKNOWN_TAG = "sub_tag_01j2ga0000e008000000001fqf"
+UNKNOWN_SUBSCRIBER = "sub_01j2ga0000e008000000001fqf"
 
 
 async def send(api: Api, method: str, path: str, body: object = None, /, headers: Json | None = None) -> httpx.Response:
@@ -50,6 +51,19 @@ async def bulk(api: Api, kind: str, status: int = 201, **metadata: Any) -> Json:
     """A bulk action, or what it was refused with."""
     done: Json = await call(api, "POST", "/bulk_actions", {"type": kind, "metadata": metadata}, status=status)
     return done
+
+
+async def statements_of(api: Api, method: str, path: str, body: object = None) -> list[str]:
+    """The statements that a call runs, but for the look-up of its key."""
+    await call(api, "GET", "/tags")
+    ran: list[str] = []
+    token = statement_log.set(ran)
+    try:
+        response = await send(api, method, path, body)
+    finally:
+        statement_log.reset(token)
+    assert response.is_success, response.text
+    return ran
 
 
 def coded(response: httpx.Response, status: int, code: str) -> Json:
