@@ -47,9 +47,9 @@ async def tags_of(api: Api, subscriber: str) -> list[str]:
     return sorted((await call(api, "GET", f"/subscribers/{subscriber}"))["tags"])
 
 
-async def bulk(api: Api, kind: str, status: int = 201, **metadata: Any) -> Json:
-    """A bulk action, or what it was refused with."""
-    done: Json = await call(api, "POST", "/bulk_actions", {"type": kind, "metadata": metadata}, status=status)
+async def bulk(api: Api, kind: str, **metadata: Any) -> Json:
+    """A bulk action that is done."""
+    done: Json = await call(api, "POST", "/bulk_actions", {"type": kind, "metadata": metadata}, status=201)
     return done
 
 

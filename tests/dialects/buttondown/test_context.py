@@ -46,7 +46,7 @@ async def test_another_newsletter(api: Api, form: str) -> None:
     assert [here] == (await call(api, "GET", "/tags"))["results"]
     coded(await send(api, "GET", f"/tags/{here['id']}", headers=there), 404, "not_found")
     coded(await send(api, "GET", f"/tags/{made['id']}"), 404, "not_found")
-    body = {"email_address": "ada@example.com", "tags": ["VIP", "new"]}
+    body: Json = {"email_address": "ada@example.com", "tags": ["VIP", "new"]}
     await call(api, "POST", "/subscribers", body, status=201, headers=there)
     coded(await send(api, "GET", "/subscribers/ada@example.com"), 404, "not_found")
     ours = await make_subscriber(api)

@@ -179,7 +179,8 @@ async def test_a_collision_that_is_wanted(api: Api, headers: Json) -> None:
         "metadata": {"x": 1, "y": 2},
     }
     # Without tags there is nothing to add, or to replace by.
-    for more in ({}, {"tags": None}, {"tags": []} if headers is ADD else {}):
+    nothing: list[Json] = [{}, {"tags": None}, {"tags": []} if headers is ADD else {}]
+    for more in nothing:
         await call(api, "POST", "/subscribers", {"email_address": ADA, **more}, status=201, headers=headers)
     assert await tags_of(api, ADA) == expected
     # Nobody there: as without the header.
