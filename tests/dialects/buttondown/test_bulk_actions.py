@@ -1,5 +1,6 @@
 """Bulk actions: what each type does, exactly; what is refused, with nothing written; and that it is kept."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -287,39 +288,63 @@ async def test_shapes_that_are_wrong(api: Api, world: World, body: Any, expected
     assert await state_of(api.workspace) == before
 
 
-async def test_ten_thousand_changes_at_most(api: Api, world: World) -> None:
-    """To the last one, in events of 500."""
-    x, y, _ = world.tag_ids
-    await api.workspace.make_contacts(bulk_actions.CHANGES_MAX - 2, prefix="m")
-    before = await state_of(api.workspace)
-    # Ada has x already, so it would be one less: 10,000. Those of y are one too many.
-    refused = await send(
-        api, "POST", "/bulk_actions", {"type": "apply_tags", "metadata": {"tag_id": y, "ids": ["all"]}}
-    )
-    coded(refused, 400, "max_bulk_actions_exceeded")
-    assert await state_of(api.workspace) == before
-    done = await bulk(api, "apply_tags", tag_id=x, ids=["all"])
-    assert done["result"] == {"changed": bulk_actions.CHANGES_MAX, "subscribers": bulk_actions.CHANGES_MAX}
-    await assert_sound(api.workspace.database, api.workspace.principal.workspace_id)
-    [told] = await run(
-        api.workspace.database,
-        "select count(*) as n from events where workspace_id = :workspace_id and type = 'tag.contacts_changed'",
-        workspace_id=api.workspace.principal.workspace_id,
-    )
-    assert told["n"] == bulk_actions.CHANGES_MAX / IDS_PER_EVENT
-    # All 10,001 are too many to be taken away, or deleted with their tag.
-    before = await state_of(api.workspace)
-    for kind, metadata in (
-        ("apply_tags", {"tag_id": x, "ids": ["all"], "action": "remove"}),
-        ("delete_tags", {"ids": [x]}),
-    ):
+@pytest.fixture
+def few_changes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Three changes at most, where there are 10,000 in truth: the statements have the number in them."""
+    assert bulk_actions.CHANGES_MAX == 10_000
+    builders = (bulk_actions._add_tags, bulk_actions._remove_tags, bulk_actions._recolor, bulk_actions._lock_doomed)
+    monkeypatch.setattr(bulk_actions, "CHANGES_MAX", 3)
+    for builder in builders:
+        builder.cache_clear()
+    yield
+    for builder in builders:
+        builder.cache_clear()
+
+
+async def test_so_many_changes_at_most(api: Api, world: World, few_changes: None) -> None:
+    """Counted are those that would be made, not those that are named."""
+    x, y, z = world.tag_ids
+    await make_subscriber(api, "dan@example.com")
+
+    async def exceeds(kind: str, **metadata: Any) -> None:
+        before = await state_of(api.workspace)
         refused = await send(api, "POST", "/bulk_actions", {"type": kind, "metadata": metadata})
         coded(refused, 400, "max_bulk_actions_exceeded")
-    assert await state_of(api.workspace) == before
-    done = await bulk(api, "apply_tags", tag_id=x, ids=[f"-{world.ids[0]}"], action="remove")
-    assert done["result"]["changed"] == bulk_actions.CHANGES_MAX
-    assert (await call(api, "GET", "/subscribers?tag=x"))["count"] == 1
+        assert await state_of(api.workspace) == before
+
+    await exceeds("apply_tags", tag_id=y, ids=["all"])
+    await exceeds("apply_tags", tag_ids=[y, z], ids=world.ids[:2])
+    # Ada has x already.
+    assert (await bulk(api, "apply_tags", tag_id=x, ids=["all"]))["result"]["changed"] == 3
+    await exceeds("apply_tags", tag_id=x, ids=["all"], action="remove")
+    # The tag, and its four assignments.
+    await exceeds("delete_tags", ids=[x])
+    await exceeds("delete_tags", ids=["all"])
+    done = await bulk(api, "apply_tags", tag_id=x, ids=world.ids, action="remove")
+    assert done["result"]["changed"] == 3
+    assert (await bulk(api, "change_tags_colors", ids=["all"], color="#000000"))["result"]["changed"] == 3
+    await make_tag(api, "fourth", color="#000000")
+    await exceeds("change_tags_colors", ids=["all"], color="#111111")
+    await exceeds("delete_tags", ids=[y, z, x])
+    assert (await bulk(api, "delete_tags", ids=[y, z]))["result"]["changed"] == 2
+    assert await world.carried() == [[], [], []]
+
+
+@pytest.mark.parametrize("action", ["add", "remove"])
+async def test_a_large_change_is_several_events(api: Api, world: World, action: str) -> None:
+    x, y, _ = world.tag_ids
+    await api.workspace.make_contacts(IDS_PER_EVENT, prefix="m")
+    if action == "remove":
+        await bulk(api, "apply_tags", tag_ids=[x, y], ids=["all"])
+    [before] = await run(api.workspace.database, _TOLD, workspace_id=api.workspace.principal.workspace_id)
+    done = await bulk(api, "apply_tags", tag_ids=[x, y], ids=["all"], action=action)
+    assert done["result"]["subscribers"] == IDS_PER_EVENT + 3
+    [after] = await run(api.workspace.database, _TOLD, workspace_id=api.workspace.principal.workspace_id)
+    assert after["n"] - before["n"] == 4
     await assert_sound(api.workspace.database, api.workspace.principal.workspace_id)
+
+
+_TOLD = "select count(*) as n from events where workspace_id = :workspace_id and type = 'tag.contacts_changed'"
 
 
 async def test_statements_do_not_grow_with_what_is_asked(api: Api, world: World) -> None:

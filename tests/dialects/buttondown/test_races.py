@@ -97,3 +97,13 @@ async def test_bulk_actions_among_themselves(api: Api) -> None:
         await assert_sound(api.workspace.database, api.workspace.principal.workspace_id)
     await bulk(api, "delete_tags", ids=["all"])
     await assert_sound(api.workspace.database, api.workspace.principal.workspace_id)
+
+
+async def test_subscribers_who_go_while_all_are_tagged(api: Api) -> None:
+    tag = await make_tag(api)
+    for number in range(ROUNDS):
+        people = [await make_subscriber(api, f"p{number}-{place}@example.com") for place in range(10)]
+        body = {"type": "apply_tags", "metadata": {"tag_id": tag["id"], "ids": ["all"]}}
+        deletes = [send(api, "DELETE", f"/subscribers/{one['id']}") for one in people]
+        await at_once(*deletes[:5], send(api, "POST", "/bulk_actions", body), *deletes[5:])
+        await assert_sound(api.workspace.database, api.workspace.principal.workspace_id)
