@@ -146,26 +146,20 @@ def _remove_tags(*, all_but: bool) -> Statement:
         "bulk_actions.remove_tags",
         f"""
         with chosen as (
-            select ct.tag_id, ct.contact_id
+            select ct.ctid as place
             from contact_tags ct
             where ct.workspace_id = :workspace_id and ct.tag_id = any(cast(:tag_ids as uuid[]))
                 and {_is_selected("ct.contact_id", all_but=all_but)}
-            limit {CHANGES_MAX + 1}
-        ), doomed as (
-            select ct.tag_id, ct.contact_id
-            from chosen
-            join contact_tags ct on ct.workspace_id = :workspace_id and ct.tag_id = chosen.tag_id
-                and ct.contact_id = chosen.contact_id
-            where (select count(*) from chosen) <= {CHANGES_MAX}
             order by ct.tag_id, ct.contact_id
+            limit {CHANGES_MAX + 1}
             for update of ct
         ), locked as (
-            -- An aggregate: every row that goes is held, in order, before the first one does.
-            select count(*) as n from doomed
+            -- An aggregate: every row that goes is held, in order, before the first one does. By their places, since
+            -- a join of two long lists may look at each pair; see tag_contacts.
+            select array_agg(place) as places from chosen having count(*) <= {CHANGES_MAX}
         ), removed as (
             delete from contact_tags ct
-            using doomed d, locked
-            where ct.workspace_id = :workspace_id and ct.tag_id = d.tag_id and ct.contact_id = d.contact_id
+            where ct.ctid = any(cast((select places from locked) as tid[])) and ct.workspace_id = :workspace_id
             returning ct.tag_id, ct.contact_id
         ), changes as (
             select tag_id, contact_id, -1 as delta from removed
