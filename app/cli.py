@@ -16,7 +16,7 @@ import typer
 from pydantic import ValidationError
 
 import app
-from app import logs, server
+from app import embedded, logs, server
 from app.config import Settings
 from app.embedded import EmbeddedError
 from app.errors import AppError
@@ -146,6 +146,13 @@ def provision(
             f"there is no scope {', '.join(map(repr, unknown))}; there are {', '.join(SCOPES)}.", param_hint="--scopes"
         )
     settings = _settings(data_dir=data_dir, database_url=database_url)
+    if settings.database_url is None and not embedded.has_data(settings.data_dir):
+        # Beside a service that has its data elsewhere, the key would be good for nothing.
+        print(  # noqa: T201
+            f"polytag: there is no database in {settings.data_dir} yet, so a new one is made. A service that runs "
+            "already has another one: name its place with --data-dir or POLYTAG_DATA_DIR.",
+            file=sys.stderr,
+        )
     made = server.provision(settings, workspace=workspace, client=client, audience=audience, scopes=wanted)
     if as_json:
         _print_json(asdict(made))

@@ -94,7 +94,8 @@ class Settings(BaseSettings):
     @field_validator("dialects")
     @classmethod
     def _are_names(cls, names: str) -> str:
-        return ",".join(name for one in names.lower().split(",") if (name := one.strip())) or "none"
+        # As a line without a value in an .env file has it.
+        return ",".join(name for one in names.lower().split(",") if (name := one.strip())) or "all"
 
     @field_validator("log_level", mode="before")
     @classmethod

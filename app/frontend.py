@@ -400,7 +400,8 @@ def _field_error(item: Mapping[str, Any]) -> FieldError:
     if kind == "missing" and len(location) == 1:
         return FieldError(location, "missing", "The body is missing.")
     if kind in _REWORDED:
-        return FieldError(location, *_REWORDED[kind])
+        code, detail = _REWORDED[kind]
+        return FieldError(location, code, detail.format(**item.get("ctx", {})))
     if kind == "value_error":
         return FieldError(location, "invalid_value", shown(str(item["ctx"]["error"])))
     code = _CODES.get(kind) or ("invalid_type" if kind.endswith(("_type", "_parsing")) else "invalid_value")
@@ -415,19 +416,12 @@ _OWN_CODES = frozenset(
 )
 
 _CODES = {
-    "string_too_long": "too_long",
     "too_long": "too_long",
-    "string_too_short": "too_short",
     "too_short": "too_short",
     "greater_than": "out_of_range",
-    "greater_than_equal": "out_of_range",
     "less_than": "out_of_range",
-    "less_than_equal": "out_of_range",
-    "int_parsing_size": "out_of_range",
-    "uuid_parsing": "invalid_id",
     "datetime_parsing": "invalid_value",
     "datetime_from_date_parsing": "invalid_value",
-    "int_from_float": "invalid_type",
 }
 
 _REWORDED = {
@@ -437,4 +431,19 @@ _REWORDED = {
     "model_attributes_type": ("invalid_type", "This must be a JSON object."),
     "dict_type": ("invalid_type", "This must be a JSON object."),
     "string_unicode": ("invalid_characters", "This holds half a surrogate pair, which is not a character."),
+    "string_type": ("invalid_type", "This must be text."),
+    "list_type": ("invalid_type", "This must be a list."),
+    "bool_type": ("invalid_type", "This must be true or false."),
+    "bool_parsing": ("invalid_type", "This must be true or false."),
+    "int_type": ("invalid_type", "This must be a whole number."),
+    "int_parsing": ("invalid_type", "This must be a whole number."),
+    "int_from_float": ("invalid_type", "This must be a whole number."),
+    "int_parsing_size": ("out_of_range", "This number is too large."),
+    "uuid_type": ("invalid_type", "This must be a UUID, as text."),
+    "uuid_parsing": ("invalid_id", "This must be a UUID, like 01a204bb-3ba7-739e-b83c-af5ad6ee37f6."),
+    "string_too_long": ("too_long", "This must have at most {max_length} characters."),
+    "string_too_short": ("too_short", "This must have at least {min_length} characters."),
+    "greater_than_equal": ("out_of_range", "This must be at least {ge}."),
+    "less_than_equal": ("out_of_range", "This must be at most {le}."),
+    "literal_error": ("invalid_value", "This must be {expected}."),
 }

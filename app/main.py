@@ -43,7 +43,8 @@ def chosen_dialects(names: str) -> tuple[FrontEnd, ...]:
     there = {dialect.slug: dialect for dialect in DIALECTS}
     if unknown := [name for name in chosen if name not in there]:
         raise ValueError(
-            f"POLYTAG_DIALECTS names {', '.join(unknown)}, which is none of {', '.join(there)}, all and none."
+            f"POLYTAG_DIALECTS must be all, none, or names of {', '.join(there)} with commas between; it has "
+            f"{', '.join(unknown)}."
         )
     return tuple(dialect for slug, dialect in there.items() if slug in chosen)
 

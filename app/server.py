@@ -346,7 +346,7 @@ def _greeting(address: str, settings: Settings, first: Provisioned | None) -> st
         f"  its documentation   {settings.public_url or address}/docs",
         f"  its data            {describe_database(settings)}",
         *(
-            f"  {dialect.title.removeprefix('Polytag '):<20}{settings.public_url or address}{dialect.mount}"
+            f"  {dialect.title.removeprefix('Polytag '):<20}{settings.public_url or address}{dialect.mount}/docs"
             for dialect in chosen_dialects(settings.dialects)
         ),
         "",

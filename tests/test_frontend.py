@@ -3,20 +3,21 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
 import structlog
-from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from pydantic import Field
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.dependencies import PrincipalDep
-from app.errors import AppError, Duplicate, Unauthenticated
+from app.dependencies import PrincipalDep, repository
+from app.errors import AppError, Duplicate, Unauthenticated, Unreadable
 from app.frontend import (
     LISTED_ERRORS_MAX,
     BodyLimits,
@@ -30,6 +31,8 @@ from app.frontend import (
 )
 from app.middleware import Edge
 from app.repositories.base import Principal
+from app.repositories.subscribers import SubscriberRepository
+from app.repositories.tags import TagRepository
 from app.routers.problems import read_token, render_error
 from app.schemas.base import Input, JsonObject, TagName, Text
 
@@ -174,19 +177,23 @@ def dialect() -> FrontEnd:
     return FrontEnd("vendor", "Vendor", "/vendor", (router,), read, render)
 
 
-def make_app(*, strict_query: bool = True) -> FastAPI:
+def make_app(*, strict_query: bool = True, vendor: FrontEnd | None = None) -> FastAPI:
     native = FrontEnd("native", "Test", "", (native_router(),), read_token, render_error, strict_query)
     app = build(native, version="1", body_limits=LIMITS, middleware=(Middleware(Edge, timeout=TIMEOUT),))
-    other = dialect()
+    other = vendor or dialect()
     app.mount(other.mount, build(other, version="1", body_limits=LIMITS))
     return app
 
 
-def started(app: FastAPI) -> ASGIApp:
+def started(app: FastAPI, principal: Principal = PRINCIPAL) -> ASGIApp:
     """The application with the state that its lifespan would have made."""
 
+    async def identify(key: str) -> Principal:
+        await authenticate(key)
+        return principal
+
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        await app({**scope, "state": {"authenticate": authenticate}}, receive, send)
+        await app({**scope, "state": {"authenticate": identify, "database": None}}, receive, send)
 
     return serve
 
@@ -603,6 +610,36 @@ async def test_unknown_paths(client: httpx.AsyncClient) -> None:
     assert document["detail"] == "There is nothing at /ptag_…."
 
 
+# What stands there without the newline, and what to send it.
+ENDS = [
+    ("GET", "/things"),
+    ("POST", "/things"),
+    ("PUT", "/things"),
+    ("GET", "/ping"),
+    ("GET", f"/things/{THING_ID}"),
+    ("GET", "/vendor/v1/fault"),
+    ("GET", f"/vendor/v1/things/{THING_ID}"),
+    ("PUT", f"/vendor/v1/things/{THING_ID}"),
+    ("GET", "/vendor/"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ENDS)
+async def test_a_path_that_ends_in_a_newline(method: str, path: str) -> None:
+    """It is another path, at which there is nothing, natively and in a mount."""
+    async with client_of(started(make_app(vendor=replace(dialect(), render_error=render_error)))) as client:
+        for end in ("%0A", "%0D", "%0D%0A", "%0A%0A"):
+            response = await client.request(method, path + end, headers={"X-API-Key": KEY})
+            assert response.status_code == 404, end
+            assert response.json()["code"] in {"route_not_found", "not_found"}
+            assert "allow" not in response.headers
+
+
+async def test_a_path_that_ends_in_a_newline_is_the_mounts_own_affair(client: httpx.AsyncClient) -> None:
+    for path in ("/vendor/v1/fault", f"/vendor/v1/things/{THING_ID}", "/vendor/nothing", "/vendor/"):
+        assert (await client.get(f"{path}%0A")).json() == {"vendor_error": "RouteNotFound"}
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
@@ -792,3 +829,141 @@ async def test_operations_are_named_after_handlers(client: httpx.AsyncClient) ->
     paths = (await client.get("/openapi.json")).json()["paths"]
     assert paths["/things"]["post"]["operationId"] == "create_thing"
     assert (await client.get("/docs")).status_code == 200
+
+
+# What a front end says of itself: how it reads a body, and whether its callers see one audience alone.
+
+
+@dataclass
+class Reader:
+    """A way to read bodies that notes what it was given. What it makes of them has nothing to do with JSON."""
+
+    seen: list[tuple[str | None, bytes]] = field(default_factory=list)
+
+    def __call__(self, media_type: str | None, body: bytes) -> object:
+        self.seen.append((media_type, body))
+        if body == b"odd":
+            raise Unreadable("The body is odd.")
+        return dict(pair.split("=") for pair in body.decode().split("&"))
+
+
+def reading_by(reader: Reader) -> ASGIApp:
+    """Both front ends of the routes above, of which the mounted one reads bodies by this."""
+    vendor = FrontEnd("vendor", "Vendor", "/vendor", (native_router(),), read_token, render_error, parse_body=reader)
+    return started(make_app(vendor=vendor))
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        None,
+        "",
+        "application/json",
+        "application/json; charset=latin-1",
+        "application/vnd.polytag+json",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "text/plain",
+        "application/json\xe9",
+        "nonsense",
+    ],
+)
+async def test_a_front_end_reads_bodies_its_own_way(media_type: str | None) -> None:
+    """Whatever they are declared as; and what it makes of them is validated like any other value."""
+    reader = Reader()
+    headers = [] if media_type is None else [(b"Content-Type", media_type.encode("latin-1"))]
+    async with client_of(reading_by(reader)) as client:
+        response = await client.post("/vendor/things", content=b"name= Vip &kind=b", headers=headers)
+        assert (response.status_code, response.json()) == (201, {"name": "Vip", "workspace": "acme"})
+        response = await client.post("/vendor/things", content=b"nmae=Vip", headers=headers)
+        assert {error["pointer"] for error in problem(response, 422, "invalid_input")["errors"]} == {"#/name", "#/nmae"}
+        response = await client.post("/vendor/things", content=b"odd", headers=headers)
+        assert problem(response, 400, "unreadable_body")["detail"] == "The body is odd."
+        assert reader.seen == [(media_type, body) for body in (b"name= Vip &kind=b", b"nmae=Vip", b"odd")]
+        # The others read theirs as before.
+        assert (await client.post("/things", json={"name": "a"})).status_code == 201
+        assert (await client.post("/things", content=b"name=a", headers=headers)).status_code in {400, 415}
+    assert len(reader.seen) == 3
+
+
+async def test_a_body_is_not_read_before_its_turn() -> None:
+    """Not without a key, a scope or room for it; and there is nothing to read where nothing was sent."""
+    reader = Reader()
+    async with client_of(reading_by(reader)) as client:
+        response = await client.post("/vendor/things", content=b"x", headers={"Authorization": "Bearer x"})
+        problem(response, 401, "unauthenticated")
+        problem(await client.post("/vendor/things", content=b"x" * (LIMITS.default + 1)), 413, "body_too_large")
+        problem(await client.post("/vendor/things"), 422, "missing")
+        response = await client.post("/vendor/things", content=b"x", headers={"Content-Encoding": "gzip"})
+        problem(response, 415, "unsupported_media_type")
+        response = await client.request("DELETE", f"/vendor/things/{THING_ID}", content=b"x")
+        problem(response, 403, "insufficient_scope")
+        assert (await client.request("GET", "/vendor/things", content=b"x")).status_code == 200
+    assert reader.seen == []
+
+
+def audience_router() -> APIRouter:
+    router = new_router("audiences")
+
+    @router.get("/limit")
+    @requires("tags:read")
+    async def get_limit(
+        tags: Annotated[TagRepository, Depends(repository(TagRepository))],
+        subscribers: Annotated[SubscriberRepository, Depends(repository(SubscriberRepository))],
+    ) -> dict[str, str | None]:
+        assert tags._caller["only_audience"] == tags._only_audience
+        return {"tags": tags._only_audience, "subscribers": subscribers._only_audience}
+
+    @router.put("/limit")
+    @requires("tags:write")
+    async def put_limit(thing: Thing) -> None: ...
+
+    @router.delete("/limit")
+    @requires("admin")
+    async def delete_limit() -> None: ...
+
+    @router.get("/open")
+    @public
+    async def get_open() -> dict[str, bool]:
+        return {"open": True}
+
+    return router
+
+
+def limited_app(audience: str | None) -> ASGIApp:
+    """The same routes natively, in a front end whose callers see one audience, and in one where they see all."""
+
+    def front_end(slug: str, mount: str, *, one_audience: bool) -> FrontEnd:
+        routers = (audience_router(),)
+        return FrontEnd(slug, slug, mount, routers, read_token, render_error, one_audience=one_audience)
+
+    native = front_end("native", "", one_audience=False)
+    app = build(native, version="1", body_limits=LIMITS, middleware=(Middleware(Edge, timeout=TIMEOUT),))
+    for vendor in (front_end("one", "/one", one_audience=True), front_end("every", "/every", one_audience=False)):
+        app.mount(vendor.mount, build(vendor, version="1", body_limits=LIMITS))
+    return started(app, replace(PRINCIPAL, audience=audience))
+
+
+async def test_repositories_are_born_with_the_audience_of_the_key() -> None:
+    """Where the front end says so, and nowhere else."""
+    async with client_of(limited_app("newsletter")) as client:
+        assert (await client.get("/one/limit")).json() == {"tags": "newsletter", "subscribers": "newsletter"}
+        for mount in ("", "/every"):
+            assert (await client.get(f"{mount}/limit")).json() == {"tags": None, "subscribers": None}
+
+
+async def test_a_key_without_an_audience_where_one_is_all_there_is() -> None:
+    async with client_of(limited_app(None)) as client:
+        document = problem(await client.get("/one/limit"), 422, "audience_required")
+        [error] = document["errors"]
+        assert (error["pointer"], error["code"]) == ("header:Authorization", "audience_required")
+        # Whatever else is wrong with the call, and before its body is looked at.
+        problem(await client.get("/one/limit?x=%FF"), 422, "audience_required")
+        problem(await client.put("/one/limit", content=b"x" * 5_000), 422, "audience_required")
+        # A key that may not do it at all is told that first, and who has none that he needs one.
+        problem(await client.delete("/one/limit"), 403, "insufficient_scope")
+        response = await client.get("/one/limit", headers={"Authorization": "Bearer x"})
+        problem(response, 401, "unauthenticated")
+        assert (await client.get("/one/open")).json() == {"open": True}
+        for mount in ("", "/every"):
+            assert (await client.get(f"{mount}/limit")).json() == {"tags": None, "subscribers": None}

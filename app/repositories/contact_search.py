@@ -101,6 +101,13 @@ _FILTERS = {
         and c.email_key <= rpad(cast(:search as text), {EMAIL_MAX_LENGTH}, U&'\\+10FFFF') collate "C" """,
     "email_key": "c.email_key = :email_key",
     "external_id": "c.external_id = :external_id",
+    # Two spellings of each word, of which one is to be found: what is stored of a name is not folded, and what the
+    # database makes of capitals beyond ASCII depends on its locale.
+    "words": """not exists (
+            select from generate_series(1, cardinality(cast(:words as text[])), 2) as n
+            where strpos(said.of_them, (cast(:words as text[]))[n]) = 0
+                and strpos(said.of_them, (cast(:words as text[]))[n + 1]) = 0
+        )""",
     "statuses": f"{_SUBSCRIPTION} and s.status = any(cast(:statuses as text[])))",
     "subscribed": f"""(
             c.global_unsubscribed_at is null and {_SUBSCRIPTION} and s.status = 'subscribed')
@@ -186,10 +193,17 @@ def _found(source: Source, filters: tuple[str, ...], condition: str | None, *, i
     elif filters:
         lookups += f"""
             cross join lateral (
-                select c.id, c.email_key, c.external_id, c.global_unsubscribed_at from contacts c
+                select c.id, c.email_key, c.external_id, c.first_name, c.last_name, c.global_unsubscribed_at
+                from contacts c
                 where c.workspace_id = :workspace_id and c.id = {contact_id}
                 offset 0
             ) c"""
+    if "words" in filters:
+        lookups += """
+            cross join lateral (
+                select c.email_key || ' ' || lower(concat_ws(' ', c.first_name, c.last_name) collate "C") as of_them
+                offset 0
+            ) said"""
     if condition:
         clauses.append(condition)
         lookups += f"""
@@ -274,6 +288,7 @@ class ContactSearchRepository(Repository):
         search: str | None = None,
         email: str | None = None,
         external_id: str | None = None,
+        words: str | None = None,
         subscribed: bool | None = None,
         statuses: Sequence[SubscriptionStatus] | None = None,
         tags: TagFilter | None = None,
@@ -284,12 +299,12 @@ class ContactSearchRepository(Repository):
 
         By id, and with `search`, the start of the email, by email; backwards with `newest_first`. Tags need an
         audience; InvalidInput names those that it has not. `subscribed` and `statuses` look at what members agreed to
-        with the key's client.
+        with the key's client. Each of the `words` is part of the email or of a name, whatever its case; beyond ASCII a
+        name's capitals are to be sent as they are. For that all members are read.
         """
         slug = self._audience_or_all(audience)
-        identity = fingerprint(
-            "contacts", slug, search, email, external_id, subscribed, statuses, tags and tags.identity(), newest_first
-        )
+        filtered_by = (search, email, external_id, words, subscribed, statuses, tags and tags.identity())
+        identity = fingerprint("contacts", slug, *filtered_by, newest_first)
         by_email = search is not None
         after: UUID | str | None = None
         if page.cursor is not None:
@@ -298,6 +313,7 @@ class ContactSearchRepository(Repository):
             "search": None if search is None else fold(search),
             "email_key": None if email is None else fold(email),
             "external_id": external_id,
+            "words": None if words is None else [form for word in words.split() for form in _spellings(word)],
             "subscribed": subscribed,
             "statuses": statuses,
         }
@@ -424,6 +440,11 @@ class ContactSearchRepository(Repository):
         if unknown:
             raise InvalidInput(unknown)
         return found
+
+
+def _spellings(word: str) -> tuple[str, str]:
+    """A word as emails are compared, and as it was sent but for the capitals of ASCII."""
+    return fold(word), "".join(character.lower() if character.isascii() else character for character in word)
 
 
 def _condition(tags: TagFilter, found: Mapping[str, _CountedTag], lists: list[list[UUID]]) -> str:

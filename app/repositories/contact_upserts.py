@@ -196,6 +196,7 @@ class ContactUpsertRepository(Repository):
         on_conflict: ContactConflict = "update",
         tags_mode: TagsMode = "add",
         status: SubscriptionStatus | None,
+        reason: str | None = None,
     ) -> Sequence[Upserted]:
         """`upsert` as a part of a larger unit of work, to be run by `attempt`.
 
@@ -243,7 +244,7 @@ class ContactUpsertRepository(Repository):
             audience_ids=[audience_id for audience_id, _ in pairs],
             contact_ids=[contact_id for _, contact_id in pairs],
             status=status,
-            reason=None,
+            reason=reason,
         )
         touched = {row["contact_id"] for row in joined}
 

@@ -182,10 +182,14 @@ _STATE = Statement(
 _MEMBERSHIPS = Statement(
     "subscribers.memberships",
     """
-    select m.audience_id, a.slug
-    from audience_members m
-    join audiences a on a.workspace_id = m.workspace_id and a.id = m.audience_id
-    where m.workspace_id = :workspace_id and m.contact_id = :contact_id
+    select a.id as audience_id, m.contact_id is not null as is_member, (
+            select count(*) from audience_members each
+            where each.workspace_id = :workspace_id and each.contact_id = :contact_id
+        ) as memberships
+    from audiences a
+    left join audience_members m on m.workspace_id = a.workspace_id and m.audience_id = a.id
+        and m.contact_id = :contact_id
+    where a.workspace_id = :workspace_id and a.slug = :audience
     """,
 )
 
@@ -233,6 +237,7 @@ class SubscriberRepository(Repository):
         *,
         audience: str | None = None,
         search: str | None = None,
+        words: str | None = None,
         subscribed: bool | None = None,
         statuses: Sequence[SubscriptionStatus] | None = None,
         tags: TagFilter | None = None,
@@ -241,6 +246,8 @@ class SubscriberRepository(Repository):
         newest_first: bool = False,
     ) -> Page[Subscriber]:
         """A page of members, by id, or by email with `search`, the start of it; backwards with `newest_first`.
+
+        `words` are parts of email and names.
 
         `subscribed` and `statuses` look at what was agreed with the key's client. A tag that is not there is
         InvalidInput, or, for a filter that asks for all of its tags, means that nobody is meant.
@@ -251,6 +258,7 @@ class SubscriberRepository(Repository):
                 page,
                 audience=audience,
                 search=search,
+                words=words,
                 subscribed=subscribed,
                 statuses=statuses,
                 tags=tags,
@@ -278,11 +286,10 @@ class SubscriberRepository(Repository):
         audience = self._audience(audience)
 
         async def work(connection: Connection) -> Subscriber:
-            new = NewContact(fields, tags=tags)
-            contact, joined = await self._upsert_within(connection, new, audience, own.status)
+            contact, joined = await self._upsert_within(connection, NewContact(fields, tags=tags), audience, own)
             if not joined:
                 raise Duplicate("contact", "email", fields["email"], contact.id)
-            return await self._change_within(connection, contact.id, audience, SubscriberChange(own=own))
+            return await self._agree_within(connection, contact.id, audience, SubscriberChange(own))
 
         return await self._sibling(ContactUpsertRepository).attempt(work)
 
@@ -303,11 +310,11 @@ class SubscriberRepository(Repository):
 
         async def work(connection: Connection) -> Subscriber | None:
             new = NewContact(fields, None if joins else [], tags)
-            contact, _ = await self._upsert_within(connection, new, audience, change.own.status if change.own else None)
+            contact, _ = await self._upsert_within(connection, new, audience, change.own)
             await self._change_state_within(connection, contact.id, change)
             if not joins and await self._hold_member_within(connection, contact.id, audience) is None:
                 return None
-            return await self._change_within(connection, contact.id, audience, change)
+            return await self._agree_within(connection, contact.id, audience, change)
 
         return await self._sibling(ContactUpsertRepository).attempt(work)
 
@@ -326,15 +333,15 @@ class SubscriberRepository(Repository):
         audience = self._audience(audience)
 
         async def work(connection: Connection) -> Subscriber:
-            new = NewContact(fields, tags=tags)
+            agreed = SubscriptionChange(status or "subscribed")
             contact, joined = await self._upsert_within(
-                connection, new, audience, status or "subscribed", tags_mode="replace"
+                connection, NewContact(fields, tags=tags), audience, agreed, tags_mode="replace"
             )
-            found = await self._change_within(connection, contact.id, audience, SubscriberChange())
+            found = await self._agree_within(connection, contact.id, audience, SubscriberChange())
             if not joined and found.suppressed:
                 raise _IsSuppressed
-            own = SubscriptionChange(status) if status and not joined else None
-            return await self._change_within(connection, contact.id, audience, SubscriberChange(own=own))
+            own = SubscriptionChange(status) if status else None
+            return await self._agree_within(connection, contact.id, audience, SubscriberChange(own))
 
         try:
             return await self._sibling(ContactUpsertRepository).attempt(work)
@@ -367,7 +374,7 @@ class SubscriberRepository(Repository):
                     await contact_tags.create_missing_within(connection, tags, audience)
                 change = TagChange(contact_id, add=tags, replace=tags_mode == "replace")
                 await contact_tags.change_many_within(connection, [change], audience)
-            return await self._change_within(connection, contact_id, audience, SubscriberChange(own=own))
+            return await self._agree_within(connection, contact_id, audience, SubscriberChange(own))
 
         for _ in range(_ATTEMPTS):
             try:
@@ -386,15 +393,17 @@ class SubscriberRepository(Repository):
             contacts = self._sibling(ContactRepository)
             # Held, it joins no other audience before this is done.
             await contacts.hold_within(connection, contact_id)
-            rows = await connection.fetch(_MEMBERSHIPS, **self._caller, contact_id=contact_id)
-            here = next((row["audience_id"] for row in rows if row["slug"] == audience), None)
-            if here is None:
+            rows = await connection.fetch(_MEMBERSHIPS, **self._caller, contact_id=contact_id, audience=audience)
+            if not rows:
+                raise unknown_audience(audience)
+            [row] = rows
+            if not row["is_member"]:
                 raise NotFound("contact", contact_id)
-            if len(rows) == 1:
+            if row["memberships"] == 1:
                 await contacts.delete_within(connection, contact_id)
             else:
                 await self._sibling(MembershipRepository).leave_within(
-                    connection, audience_id=here, contact_id=contact_id
+                    connection, audience_id=row["audience_id"], contact_id=contact_id
                 )
 
         await self._database.transaction(work)
@@ -414,25 +423,33 @@ class SubscriberRepository(Repository):
         connection: Connection,
         new: NewContact,
         audience: str,
-        status: SubscriptionStatus | None,
+        own: SubscriptionChange | None,
         *,
         tags_mode: TagsMode = "add",
     ) -> tuple[Contact, bool]:
-        """The contact, which is held from here on, and whether it became a member of the audience by this."""
+        """The contact, which is held from here on, and whether it became a member of the audience by this.
+
+        A new member has agreed to what is given.
+        """
         upserts = self._sibling(ContactUpsertRepository)
-        [done] = await upserts.upsert_within(connection, [new], audience=audience, tags_mode=tags_mode, status=status)
+        status, reason = (own.status, own.reason) if own else (None, None)
+        [done] = await upserts.upsert_within(
+            connection, [new], audience=audience, tags_mode=tags_mode, status=status, reason=reason
+        )
         if done.error or done.contact is None:
             raise done.error or RuntimeError("an upsert without a contact and without an error")
         return done.contact, done.joined
 
     async def _hold_member_within(self, connection: Connection, contact_id: UUID, audience: str) -> UUID | None:
         """Hold the member, so that nobody else changes what it agreed to; the audience's id, or None if it is none."""
-        row = await connection.fetch_one(_find("id"), **self._caller, audience=audience, keys=[contact_id])
-        audience_id: UUID = row["audience_id"]
+        rows = await connection.fetch(_find("id"), **self._caller, audience=audience, keys=[contact_id])
+        if not rows:
+            raise unknown_audience(audience)
+        audience_id: UUID = rows[0]["audience_id"]
         held = await connection.fetch(LOCK_MEMBER, **self._caller, audience_id=audience_id, contact_id=contact_id)
         return audience_id if held else None
 
-    async def _change_within(
+    async def _agree_within(
         self, connection: Connection, contact_id: UUID, audience: str, change: SubscriberChange
     ) -> Subscriber:
         """Change what the member agreed to; the member as it is then."""

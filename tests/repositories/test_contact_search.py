@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID, uuid4
 
 import pytest
@@ -13,19 +13,22 @@ from pydantic import SecretStr
 
 from app.config import Settings
 from app.database import Database, create_engine, statement_log
-from app.errors import InvalidInput
+from app.errors import InvalidCursor, InvalidInput
 from app.pagination import PageRequest
 from app.repositories import contact_search
 from app.repositories.audiences import AudienceRepository
 from app.repositories.contact_search import ContactSearchRepository, NamedTag, TagFilter
 from app.repositories.contact_tags import TagRef
 from app.repositories.contact_upserts import ContactUpsertRepository, NewContact
+from app.repositories.subscriptions import SubscriptionStatus
+from app.repositories.system import SystemRepository
 from app.repositories.tag_contacts import ContactRefs, TagContactRepository
 from app.repositories.tags import TagRepository
+from app.values import SCOPES
 from tests.conftest import MakeDatabase, Workspace, client_of, make_workspace, started
 from tests.databases import query
 from tests.features.truth import fill
-from tests.routers.calls import call, make_audience, make_tags
+from tests.routers.calls import call, make_audience, make_tags, run
 from tests.rows_read import rows_read
 
 SLUGS = ("a", "b", "c", "d", "e")
@@ -143,6 +146,178 @@ async def test_a_filter_finds_whom_a_loop_finds(
 
 
 _people: People | None = None
+
+# What each member agreed to with the key's client, if anything, and whether it has unsubscribed from everything.
+STATUSES: tuple[SubscriptionStatus, ...] = get_args(SubscriptionStatus)
+agreements = st.lists(st.tuples(st.sampled_from([None, *STATUSES]), st.booleans()), min_size=PEOPLE, max_size=PEOPLE)
+
+_AGREE = """
+    with suppressed as (
+        update contacts c set global_unsubscribed_at = case when n.is_suppressed then now() end
+        from unnest(cast(:contact_ids as uuid[]), cast(:suppressed as boolean[])) as n(contact_id, is_suppressed)
+        where c.workspace_id = :workspace_id and c.id = n.contact_id
+    ), scope as (
+        select id from audiences where workspace_id = :workspace_id and slug = 'newsletter'
+    ), ended as (
+        delete from subscriptions s using scope
+        where s.workspace_id = :workspace_id and s.audience_id = scope.id and s.client_id = :client_id
+            and s.contact_id = any(:without)
+    )
+    insert into subscriptions (workspace_id, audience_id, contact_id, client_id, status)
+    select :workspace_id, scope.id, n.contact_id, :client_id, n.status
+    from scope, unnest(cast(:contact_ids as uuid[]), cast(:statuses as text[])) as n(contact_id, status)
+    where n.status is not null
+    on conflict (workspace_id, contact_id, audience_id, client_id) do update set status = excluded.status
+"""
+
+
+async def make_disagreeing_people(database: Database) -> People:
+    """With agreements that no filter may look at: of another audience, of another client, of the audience itself."""
+    people = await make_people(database)
+    principal = people.workspace.principal
+    system = SystemRepository(database)
+    await system.provision(workspace=principal.workspace, client="app", audience="newsletter", scopes=SCOPES)
+    await run(
+        database,
+        """
+        insert into subscriptions (workspace_id, audience_id, contact_id, client_id, status)
+        select m.workspace_id, m.audience_id, m.contact_id, c.id,
+            (array['subscribed', 'pending', 'unsubscribed'])[1 + get_byte(uuid_send(m.contact_id), 15) % 3]
+        from audience_members m
+        join (
+            select id from clients where workspace_id = :workspace_id and slug = 'app' union all select null
+        ) c on true
+        where m.workspace_id = :workspace_id
+        """,
+        workspace_id=principal.workspace_id,
+    )
+    return people
+
+
+@given(
+    st.data(),
+    carried,
+    agreements,
+    filters,
+    st.lists(
+        st.tuples(
+            st.booleans() | st.none(),
+            st.none() | st.lists(st.sampled_from(STATUSES), max_size=3, unique=True),
+            st.sampled_from([None, "x", "y9"]),
+            st.booleans(),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.integers(1, 4),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+async def test_agreements_find_whom_a_loop_finds(
+    database: Database,
+    data: st.DataObject,
+    slugs_of: Sequence[frozenset[str]],
+    agreed: Sequence[tuple[SubscriptionStatus | None, bool]],
+    tags: TagFilter,
+    wanted: Sequence[tuple[bool | None, list[SubscriptionStatus] | None, str | None, bool]],
+    limit: int,
+) -> None:
+    """Alone, and with tags, a search, one email, a cursor and an offset."""
+    global _disagreeing  # noqa: PLW0603 - made once for all examples
+    people = _disagreeing = _disagreeing or await make_disagreeing_people(database)
+    await people.carry(slugs_of)
+    principal = people.workspace.principal
+    await run(
+        database,
+        _AGREE,
+        workspace_id=principal.workspace_id,
+        client_id=principal.client_id,
+        contact_ids=list(people.contacts),
+        statuses=[status for status, _ in agreed],
+        suppressed=[is_suppressed for _, is_suppressed in agreed],
+        without=[one for one, (status, _) in zip(people.contacts, agreed, strict=True) if status is None],
+    )
+    repository = people.workspace.repository(ContactSearchRepository)
+    everyone = list(zip(people.contacts, slugs_of, agreed, strict=True))
+    for subscribed, statuses, search, by_tags in wanted:
+        meant = [
+            one
+            for one, slugs, (status, is_suppressed) in everyone
+            if (subscribed is None or subscribed is (status == "subscribed" and not is_suppressed))
+            and (statuses is None or status in statuses)
+            and (not by_tags or is_meant(tags, slugs))
+            and (search is None or people.emails[one].startswith(search))
+        ]
+        if search is not None:
+            meant.sort(key=lambda one: people.emails[one])
+        asked: dict[str, Any] = {"subscribed": subscribed, "statuses": statuses, "tags": tags if by_tags else None}
+        found: list[UUID] = []
+        page = await repository.list(PageRequest(limit), search=search, include_total=True, **asked)
+        while True:
+            assert page.total == len(meant)
+            found += [one.id for one in page.items]
+            if page.next_cursor is None:
+                break
+            assert len(page.items) == limit
+            request = PageRequest(limit, cursor=page.next_cursor)
+            page = await repository.list(request, search=search, include_total=True, **asked)
+        assert found == meant
+        offset = data.draw(st.integers(0, PEOPLE + 1))
+        by_offset = await repository.list(PageRequest(limit, offset), search=search, **asked)
+        assert [one.id for one in by_offset.items] == meant[offset : offset + limit]
+        if search is None:
+            one = data.draw(st.sampled_from(people.contacts))
+            by_email = await repository.list(PageRequest(), email=people.emails[one].upper(), **asked)
+            assert [found.id for found in by_email.items] == ([one] if one in meant else [])
+
+
+_disagreeing: People | None = None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {},
+        {"subscribed": True},
+        {"statuses": ["subscribed"]},
+        {"subscribed": False, "statuses": ["subscribed", "pending"]},
+        {"subscribed": False, "statuses": []},
+    ],
+)
+async def test_a_cursor_is_of_its_agreements(workspace: Workspace, other: dict[str, Any]) -> None:
+    await workspace.make_contacts(3)
+    repository = workspace.repository(ContactSearchRepository)
+    page = await repository.list(PageRequest(1), subscribed=False, statuses=["subscribed"])
+    assert (page.items, page.next_cursor) == ([], None)
+    await run(
+        workspace.database,
+        "update contacts set global_unsubscribed_at = now() where workspace_id = :workspace_id",
+        workspace_id=workspace.principal.workspace_id,
+    )
+    page = await repository.list(PageRequest(1), subscribed=False, statuses=["subscribed"])
+    request = PageRequest(1, cursor=page.next_cursor)
+    with pytest.raises(InvalidCursor):
+        await repository.list(request, **other)
+    assert len((await repository.list(request, subscribed=False, statuses=["subscribed"])).items) == 1
+
+
+async def test_agreements_cost_no_statement_more(workspace: Workspace) -> None:
+    await workspace.repository(TagRepository).create_many([{"name": slug} for slug in SLUGS])
+    repository = workspace.repository(ContactSearchRepository)
+    ran: list[str] = []
+    token = statement_log.set(ran)
+    try:
+        await repository.list(PageRequest(), subscribed=True, statuses=["pending"], include_total=True)
+        await repository.list(PageRequest(), subscribed=True, tags=TagFilter(any=names("a")))
+        await repository.list(PageRequest(), statuses=["pending"], tags=TagFilter(none=names("a")))
+    finally:
+        statement_log.reset(token)
+    assert ran == [
+        "contact_search.list.members",
+        "contact_search.find_tags",
+        "contact_search.list.tags",
+        "contact_search.find_tags",
+        "contact_search.list.members",
+    ]
 
 
 def counted(counts: Mapping[str, int]) -> Mapping[str, contact_search._CountedTag]:

@@ -43,7 +43,14 @@ def statements_of(module: Any) -> Iterator[Statement]:
 
 # What a builder that takes a tuple knows, each part a clause of its own; or one that takes a clause.
 PARTS: dict[tuple[str, str], Any] = {
-    ("app.repositories.contact_search", "filters"): ("search", "email_key", "external_id", "statuses", "subscribed"),
+    ("app.repositories.contact_search", "filters"): (
+        "search",
+        "email_key",
+        "external_id",
+        "words",
+        "statuses",
+        "subscribed",
+    ),
     ("app.repositories.contact_search", "condition"): "tagged.ids @> cast(:tags_0 as uuid[])",
     ("app.repositories.tag_contacts", "filters"): ("assigned_after", "assigned_before"),
     ("app.repositories.tags", "filters"): ("search", "tag_ids", "slug"),

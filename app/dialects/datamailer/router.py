@@ -1,8 +1,9 @@
 """Datamailer's paths: the three tag calls, and those of contacts and subscriptions that a client needs besides."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Query, Request
+from fastapi import Depends, Query, Request
 from pydantic import WithJsonSchema
 from starlette.convertors import Convertor, register_url_convertor
 
@@ -40,6 +41,8 @@ from app.dialects.datamailer.schemas import (
 from app.errors import NotFound
 from app.frontend import new_router, requires
 from app.pagination import PageRequest
+from app.repositories.audiences import AudienceRepository
+from app.repositories.base import Principal
 from app.repositories.contact_tags import ContactTagRepository, TagChange
 from app.repositories.subscribers import Subscriber, SubscriberChange, SubscriberRepository
 from app.repositories.subscriptions import SubscriptionChange
@@ -70,8 +73,30 @@ register_url_convertor("datamailer_slug", _Slug())
 
 _NUMBER_MAX = 2**63 - 1
 
-AudienceParam = Annotated[str, Query(description="Slug of the audience, where there is no body.")]
-ClientParam = Annotated[str, Query(description="Slug of the key's client, where there is no body.")]
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """The contact that a tag call is about, in the audience that it names."""
+
+    scope: Scope
+    subscriber: Subscriber
+
+
+async def _subject(
+    subscribers: Subscribers,
+    audiences: Audiences,
+    principal: PrincipalDep,
+    contact_id: str,
+    body: Scoped | None = None,
+    audience: Annotated[str, Query(description="Slug of the audience, where there is no body.")] = "",
+    client: Annotated[str, Query(description="Slug of the key's client, where there is no body.")] = "",
+) -> _Subject:
+    return await _find_subject(
+        subscribers, audiences, principal, contact_id, body or Scoped(audience=audience, client=client)
+    )
+
+
+_SubjectDep = Annotated[_Subject, Depends(_subject)]
 
 
 @tags_router.put("/api/contacts/{contact_id:datamailer_id}/tags")
@@ -86,57 +111,25 @@ async def replace_contact_tags(
 ) -> ContactStatusWithTags:
     """Replace all tags that a contact carries in an audience. Names that mean no tag make one."""
     body = body or TagsIn()
-    scope = await check_scope(body, principal, audiences, finds_audience=True)
-    found = await _get_subscriber(subscribers, contact_id, scope.audience)
-    change = TagChange(found.contact.id, add=check_tags(body.tags), replace=True)
-    done = await contact_tags.change(change, audience=scope.audience)
-    return _with_tags(found, [tag.slug for tag in done.tags], scope)
+    subject = await _find_subject(subscribers, audiences, principal, contact_id, body)
+    change = TagChange(subject.subscriber.contact.id, add=check_tags(body.tags), replace=True)
+    return await _change_tags(contact_tags, subject, change)
 
 
 @tags_router.post("/api/contacts/{contact_id:datamailer_id}/tags/{tag_slug:datamailer_slug}")
 @requires("tags:write", "contacts:read", native="PUT /contacts/{contact_id}/tags/{slug}")
-async def add_contact_tag(
-    contact_tags: ContactTags,
-    subscribers: Subscribers,
-    audiences: Audiences,
-    principal: PrincipalDep,
-    contact_id: str,
-    tag_slug: str,
-    body: Scoped | None = None,
-    audience: AudienceParam = "",
-    client: ClientParam = "",
-) -> ContactStatusWithTags:
+async def add_contact_tag(contact_tags: ContactTags, subject: _SubjectDep, tag_slug: str) -> ContactStatusWithTags:
     """Add one tag. A slug that means no tag makes one, named after it."""
-    scope = await check_scope(
-        body or Scoped(audience=audience, client=client), principal, audiences, finds_audience=True
-    )
-    found = await _get_subscriber(subscribers, contact_id, scope.audience)
-    change = TagChange(found.contact.id, add=[check_tag(tag_slug)])
-    done = await contact_tags.change(change, audience=scope.audience)
-    return _with_tags(found, [tag.slug for tag in done.tags], scope)
+    change = TagChange(subject.subscriber.contact.id, add=[check_tag(tag_slug)])
+    return await _change_tags(contact_tags, subject, change)
 
 
 @tags_router.delete("/api/contacts/{contact_id:datamailer_id}/tags/{tag_slug:datamailer_slug}")
 @requires("tags:write", "contacts:read", native="DELETE /contacts/{contact_id}/tags/{slug}")
-async def remove_contact_tag(
-    contact_tags: ContactTags,
-    subscribers: Subscribers,
-    audiences: Audiences,
-    principal: PrincipalDep,
-    contact_id: str,
-    tag_slug: str,
-    body: Scoped | None = None,
-    audience: AudienceParam = "",
-    client: ClientParam = "",
-) -> ContactStatusWithTags:
+async def remove_contact_tag(contact_tags: ContactTags, subject: _SubjectDep, tag_slug: str) -> ContactStatusWithTags:
     """Remove one tag. No error when the contact does not carry it, or when there is no such tag."""
-    scope = await check_scope(
-        body or Scoped(audience=audience, client=client), principal, audiences, finds_audience=True
-    )
-    found = await _get_subscriber(subscribers, contact_id, scope.audience)
-    change = TagChange(found.contact.id, remove=[check_tag(tag_slug)])
-    done = await contact_tags.change(change, audience=scope.audience)
-    return _with_tags(found, [tag.slug for tag in done.tags], scope)
+    change = TagChange(subject.subscriber.contact.id, remove=[check_tag(tag_slug)])
+    return await _change_tags(contact_tags, subject, change)
 
 
 @contacts_router.get("/api/contacts")
@@ -152,6 +145,7 @@ async def list_contacts(
     tags: Annotated[str, Query(description="Names or slugs with commas between; a contact carries all of them.")] = "",
     subscription_status: Annotated[str, Query(description="pending, subscribed or unsubscribed.")] = "",
     cursor: Annotated[str, Query(description="The `next_cursor` of the page before.")] = "",
+    offset: Annotated[str, Query(description="The vendor's other name of `cursor`.")] = "",
     limit: Annotated[
         Annotated[str, WithJsonSchema({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX})],
         Query(description=f"The most contacts that are wanted; {LIMIT_DEFAULT} if left out."),
@@ -163,7 +157,7 @@ async def list_contacts(
         raise refusal(dict.fromkeys(not_served, "not_supported"))
     tag_filter, statuses = check_list_filters(tags, subscription_status)
     page = await subscribers.list(
-        PageRequest(check_limit(limit), cursor=cursor or None),
+        PageRequest(check_limit(limit), cursor=cursor or offset or None),
         audience=scope.audience,
         statuses=statuses or ["pending", "subscribed", "unsubscribed"],
         tags=tag_filter,
@@ -256,15 +250,29 @@ async def unsubscribe(
     return Unsubscribed(**status_of(done, email=scope.email, audience=scope.audience, client=scope.client), scope=ends)
 
 
-async def _get_subscriber(subscribers: SubscriberRepository, contact_id: str, audience: str) -> Subscriber:
+async def _find_subject(
+    subscribers: SubscriberRepository,
+    audiences: AudienceRepository,
+    principal: Principal,
+    contact_id: str,
+    body: Scoped,
+) -> _Subject:
     """A contact that this client has an agreement with in the audience; to it there are no others."""
+    scope = await check_scope(body, principal, audiences, finds_audience=True)
     digits = contact_id.lstrip("0")
     # No contact has the number 0.
     number = int(digits) if digits and len(digits) <= len(str(_NUMBER_MAX)) else 0
-    found = await subscribers.find("number", number if number <= _NUMBER_MAX else 0, audience=audience)
+    found = await subscribers.find("number", number if number <= _NUMBER_MAX else 0, audience=scope.audience)
     if found is None or found.own is None:
         raise NotFound("contact", number)
-    return found
+    return _Subject(scope, found)
+
+
+async def _change_tags(
+    contact_tags: ContactTagRepository, subject: _Subject, change: TagChange
+) -> ContactStatusWithTags:
+    done = await contact_tags.change(change, audience=subject.scope.audience)
+    return _with_tags(subject.subscriber, [tag.slug for tag in done.tags], subject.scope)
 
 
 def _with_tags(subscriber: Subscriber | None, tags: list[str], scope: Scope) -> ContactStatusWithTags:
@@ -275,9 +283,5 @@ def _with_tags(subscriber: Subscriber | None, tags: list[str], scope: Scope) -> 
 async def _with_tags_now(
     contact_tags: ContactTagRepository, subscriber: Subscriber | None, scope: Scope
 ) -> ContactStatusWithTags:
-    carried = (
-        []
-        if subscriber is None
-        else (await contact_tags.list_of_many([subscriber.contact.id], audience=scope.audience))[subscriber.contact.id]
-    )
+    carried = [] if subscriber is None else await contact_tags.list(subscriber.contact.id, audience=scope.audience)
     return _with_tags(subscriber, [tag.slug for tag in carried], scope)

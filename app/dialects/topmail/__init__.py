@@ -47,6 +47,13 @@ _TABLE: dict[type[AppError], tuple[int, str]] = {
 }
 
 
+# What its callers can do about it: its two headers are not those of other front ends.
+_UNAUTHENTICATED = {
+    "missing": "This call needs an API key: send Authorization: Bearer <key>, or X-API-Key: <key>.",
+    "malformed": "The Authorization header must be: Bearer <key>.",
+}
+
+
 def read_token(request: Request) -> str:
     """The key out of `Authorization: Bearer …`, or, where that is not sent, of the older `X-API-Key`."""
     if "authorization" not in request.headers and (key := request.headers.get("x-api-key", "").strip()):
@@ -59,7 +66,9 @@ def render_error(error: AppError, _request_id: str) -> Response:
     status, code = _TABLE[type(error)]
     message = error.detail
     path: str | None = None
-    if isinstance(error, NotFound) and error.resource == "contact":
+    if isinstance(error, Unauthenticated):
+        message = _UNAUTHENTICATED.get(error.reason, message)
+    elif isinstance(error, NotFound) and error.resource == "contact":
         code = "contact_not_found"
     elif isinstance(error, Duplicate):
         path = error.field

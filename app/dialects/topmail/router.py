@@ -7,6 +7,7 @@ from fastapi import Query
 
 from app.dependencies import Subscribers, TagContacts, Tags
 from app.dialects.topmail.schemas import (
+    SEARCH_WORDS_MAX,
     AssignedAnswer,
     AssignedOut,
     ContactAnswer,
@@ -28,6 +29,7 @@ from app.dialects.topmail.schemas import (
     TagPatch,
     UnassignedAnswer,
     UnassignedOut,
+    Words,
 )
 from app.frontend import new_router, requires
 from app.repositories.contacts import ContactFields
@@ -35,7 +37,7 @@ from app.repositories.subscriptions import SubscriptionChange
 from app.repositories.tag_contacts import ContactRefs
 from app.repositories.tags import TagFields
 from app.schemas.base import Text
-from app.values import EMAIL_MAX_LENGTH, NAME_MAX_LENGTH
+from app.values import NAME_MAX_LENGTH
 
 tags_router = new_router("tags")
 contacts_router = new_router("contacts")
@@ -141,11 +143,13 @@ async def _unassign(tag_contacts: TagContacts, tag_id: UUID, body: ContactIds) -
 async def list_contacts(
     subscribers: Subscribers,
     page: PageDep,
-    search: Annotated[Text | None, Query(max_length=EMAIL_MAX_LENGTH, description="The start of the email.")] = None,
+    search: Annotated[
+        Words | None, Query(description=f"Parts of the email or of the names, at most {SEARCH_WORDS_MAX} words.")
+    ] = None,
     subscribed: Annotated[bool | None, Query(description="Only those who are, or who are not, subscribed.")] = None,
 ) -> ContactPage:
     """List contacts."""
-    found = await subscribers.list(page, search=search or None, subscribed=subscribed, include_total=True)
+    found = await subscribers.list(page, words=search, subscribed=subscribed, include_total=True)
     return ContactPage(data=[ContactOut.from_subscriber(one) for one in found.items], pagination=Pagination.of(found))
 
 

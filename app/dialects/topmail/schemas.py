@@ -5,7 +5,8 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Depends, Query
-from pydantic import MISSING, Field, PlainSerializer, StringConstraints, WithJsonSchema
+from pydantic import MISSING, AfterValidator, Field, PlainSerializer, StringConstraints, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from app.pagination import LIMIT_DEFAULT, LIMIT_MAX, Page, PageRequest
 from app.repositories.subscribers import Subscriber
@@ -22,12 +23,14 @@ from app.schemas.base import (
     TagName,
     at_most,
 )
-from app.values import DEFAULT_COLOR
+from app.values import DEFAULT_COLOR, EMAIL_MAX_LENGTH
 
 NAME_MAX_LENGTH = 50
 DESCRIPTION_MAX_LENGTH = 200
 PERSON_NAME_MAX_LENGTH = 100
 CONTACT_IDS_MAX = 500
+# Each is looked for in every contact.
+SEARCH_WORDS_MAX = 10
 # It has no cursors, so a long list can be read to its end by offset alone. A list ends where it ends: an offset beyond
 # it costs no more.
 OFFSET_MAX = 1_000_000_000
@@ -39,6 +42,19 @@ Name = Annotated[
 ]
 Description = Annotated[str, StringConstraints(pattern=WITHOUT_NUL, max_length=DESCRIPTION_MAX_LENGTH)]
 PersonName = Annotated[str, StringConstraints(pattern=WITHOUT_NUL, max_length=PERSON_NAME_MAX_LENGTH)]
+
+
+def _has_few_words(text: str) -> str:
+    if len(text.split()) > SEARCH_WORDS_MAX:
+        raise PydanticCustomError("too_long", "This must have at most {most} words.", {"most": SEARCH_WORDS_MAX})
+    return text
+
+
+Words = Annotated[
+    str,
+    StringConstraints(pattern=WITHOUT_NUL, max_length=EMAIL_MAX_LENGTH),
+    AfterValidator(_has_few_words),
+]
 
 
 def _in_milliseconds(time: datetime) -> str:

@@ -1,0 +1,430 @@
+"""What holds of every front end: each error has a rendering in it, its routes keep their promises, and it can be left
+out.
+"""
+
+import io
+import json
+import os
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any, get_args
+from uuid import UUID
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount
+from starlette.types import ASGIApp
+
+from app import cli, errors, logs
+from app.config import Settings
+from app.database import Database
+from app.errors import (
+    FIELD_CODES,
+    AppError,
+    Conflict,
+    ConflictCode,
+    Duplicate,
+    FieldError,
+    Forbidden,
+    InternalError,
+    InvalidCursor,
+    InvalidInput,
+    MethodNotAllowed,
+    NotFound,
+    RouteNotFound,
+    TooLarge,
+    Unauthenticated,
+    UnauthenticatedReason,
+    Unavailable,
+    UniqueField,
+    Unreadable,
+    UnsupportedMediaType,
+)
+from app.frontend import _NO_AUDIENCE, FrontEnd, Route, terms_of
+from app.main import DIALECTS, FRONT_ENDS, chosen_dialects, create_app, openapi_document
+from app.routers import NATIVE
+from app.values import SCOPES, new_key
+from tests.conftest import Workspace, client_of, make_workspace, started
+from tests.routers.calls import all_routes, forget_default_audience, problem
+
+front_ends = pytest.mark.parametrize("front_end", FRONT_ENDS.values(), ids=list(FRONT_ENDS))
+dialects = pytest.mark.parametrize("dialect", DIALECTS, ids=[dialect.slug for dialect in DIALECTS])
+
+KEY = new_key()
+TAG_ID = UUID("0190a0a0-0000-7000-8000-00000000beef")
+# What a caller may have sent and an error says back: a key, half a character, and what JSON and headers mind.
+NASTY = f'"{KEY}" \ud800\udfff é ☃ \x7f\r\n\\'
+
+
+def error_types() -> set[type[AppError]]:
+    return {value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, AppError)}
+
+
+def invalid(*location: str | int, code: str = "invalid_value") -> InvalidInput:
+    return InvalidInput([FieldError(location, code, f"{NASTY} is wrong.")])
+
+
+SAMPLES: list[AppError] = [
+    *(Unauthenticated(reason) for reason in get_args(UnauthenticatedReason)),
+    *(Forbidden([scope]) for scope in SCOPES),
+    Forbidden(SCOPES),
+    *(NotFound(resource, TAG_ID) for resource in ("tag", "contact", "audience", "key", "route")),
+    NotFound("tag", NASTY, where=f"on the contact {TAG_ID}"),
+    NotFound("contact", 7),
+    RouteNotFound("/"),
+    RouteNotFound(NASTY),
+    MethodNotAllowed("PUT", ["GET", "HEAD"]),
+    MethodNotAllowed("BREW", ["DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"]),
+    MethodNotAllowed("GET", ["POST"]),
+    Unreadable(NASTY),
+    UnsupportedMediaType(None),
+    UnsupportedMediaType(NASTY),
+    TooLarge(1_048_576),
+    *(invalid("body", "name", code=code) for code in FIELD_CODES),
+    *(invalid(source) for source in ("body", "query", "header", "path")),
+    *(invalid(source, "name") for source in ("body", "query", "header", "path")),
+    invalid("body", "contacts", 3, "tags", 0),
+    invalid("body", 0),
+    invalid("body", ""),
+    invalid("body", NASTY, KEY, "\ud800"),
+    invalid("query", NASTY),
+    InvalidInput([_NO_AUDIENCE]),
+    InvalidInput([FieldError(("body", f"field {n} {NASTY}"), "unknown_field", NASTY) for n in range(1_000)]),
+    InvalidInput([FieldError(("query", "limit"), "out_of_range", "A."), FieldError(("body", "name"), "missing", "B.")]),
+    InvalidCursor(),
+    InvalidCursor(NASTY),
+    *(
+        Duplicate(resource, field, value, existing_id)
+        for resource in ("tag", "contact", "audience")
+        for field in get_args(UniqueField)
+        for value, existing_id in (("VIP", TAG_ID), (NASTY, None), (7, TAG_ID))
+    ),
+    *(Conflict(code, NASTY, contact_count=3, name=NASTY) for code in get_args(ConflictCode)),
+    Unavailable("Busy."),
+    Unavailable(NASTY, retry_after=7),
+    InternalError(),
+]
+
+
+def test_every_error_has_samples() -> None:
+    assert {type(error) for error in SAMPLES} == error_types() - {AppError}
+    # Each is a leaf: what a front end does with a class, it does with all there is of it.
+    assert all(not kind.__subclasses__() for kind in {type(error) for error in SAMPLES})
+
+
+def rendered(front_end: FrontEnd, error: AppError, request_id: str = "r1") -> tuple[Response, Any]:
+    """An error as a front end says it, and the JSON of that."""
+    response = front_end.render_error(error, request_id)
+    return response, json.loads(bytes(response.body).decode("utf-8"))
+
+
+@front_ends
+@pytest.mark.parametrize("kind", {type(error): None for error in SAMPLES}, ids=lambda kind: kind.__name__)
+def test_every_front_end_says_every_error(front_end: FrontEnd, kind: type[AppError]) -> None:
+    for error in [error for error in SAMPLES if type(error) is kind]:
+        response, body = rendered(front_end, error)
+        natively, _ = rendered(NATIVE, error)
+        assert 400 <= response.status_code < 600
+        # Whose fault it is, is no matter of taste.
+        assert response.status_code // 100 == natively.status_code // 100
+        assert isinstance(body, dict)
+        assert body
+        assert (response.media_type or "").partition(";")[0] in {"application/json", "application/problem+json"}
+        assert response.headers["content-length"] == str(len(bytes(response.body)))
+        # Without half a character, also where JSON would write it out in digits.
+        text = json.dumps(body, ensure_ascii=False)
+        text.encode("utf-8")
+        assert KEY not in text + str(response.headers)
+        assert KEY[5:] not in text
+        assert all(value.isascii() and value.isprintable() for value in response.headers.values())
+
+
+@front_ends
+@pytest.mark.parametrize("error", SAMPLES, ids=lambda error: type(error).__name__)
+def test_headers_that_http_has_for_an_error(front_end: FrontEnd, error: AppError) -> None:
+    response, _ = rendered(front_end, error)
+    if response.status_code == 401:
+        assert response.headers["www-authenticate"].split()[0].isalpha()
+    if isinstance(error, MethodNotAllowed):
+        assert response.headers["allow"] == ", ".join(error.allowed)
+        assert response.status_code == 405
+    if isinstance(error, Unavailable):
+        assert response.headers["retry-after"] == str(error.retry_after)
+        assert response.status_code == 503
+    assert ("www-authenticate" in response.headers) is isinstance(error, Unauthenticated | Forbidden)
+    assert ("allow" in response.headers) is isinstance(error, MethodNotAllowed)
+    assert ("retry-after" in response.headers) is isinstance(error, Unavailable)
+
+
+# Routes.
+
+
+def routes_of(front_end: FrontEnd) -> list[Route]:
+    return [route for router in front_end.routers for route in router.routes if isinstance(route, Route)]
+
+
+def operations_of(front_end: FrontEnd) -> list[tuple[str, str, str]]:
+    """Method, path and handler of every call."""
+    return [
+        (method, route.path_format, route.name)
+        for route in routes_of(front_end)
+        for method in sorted(route.methods or ())
+    ]
+
+
+def test_each_front_end_has_a_place_of_its_own() -> None:
+    assert list(FRONT_ENDS) == [front_end.slug for front_end in (NATIVE, *DIALECTS)]
+    assert {(front_end.mount, front_end.slug) for front_end in DIALECTS} == {
+        (f"/{slug}", slug) for slug in FRONT_ENDS
+    } - {("/native", "native")}
+    assert len({front_end.title for front_end in FRONT_ENDS.values()}) == len(FRONT_ENDS)
+    # No native path is hidden behind a mount.
+    native_heads = {path.split("/")[1] for _, path in all_routes()}
+    assert not native_heads & {dialect.mount.strip("/") for dialect in DIALECTS}
+
+
+@front_ends
+def test_handlers_have_names_of_their_own(front_end: FrontEnd) -> None:
+    """They are what SDKs call their methods."""
+    handlers = [route.name for route in routes_of(front_end)]
+    assert handlers
+    assert len(set(handlers)) == len(handlers)
+    calls = [(method, path) for method, path, _ in operations_of(front_end)]
+    assert len(set(calls)) == len(calls)
+
+
+@dialects
+def test_every_call_of_a_dialect_names_a_native_one(dialect: FrontEnd) -> None:
+    named = {route.name: terms_of(route.endpoint).native for route in routes_of(dialect)}
+    there = {f"{method} {path}" for method, path in all_routes()}
+    assert {name: native for name, native in named.items() if native not in there} == {}
+
+
+def test_no_native_call_names_another() -> None:
+    assert {terms_of(route.endpoint).native for route in routes_of(NATIVE)} == {None}
+
+
+@front_ends
+def test_the_document_lists_every_call(front_end: FrontEnd) -> None:
+    document = openapi_document(front_end)
+    listed = [
+        (method.upper(), path, operation["operationId"])
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    ]
+    assert sorted(listed) == sorted(operations_of(front_end))
+    assert document["info"]["title"] == front_end.title
+    assert document.get("servers") == ([{"url": front_end.mount}] if front_end.mount else None)
+    for operations in document["paths"].values():
+        assert all(operation["summary"] for operation in operations.values())
+    json.dumps(document, allow_nan=False).encode()
+
+
+# As they are served.
+
+
+async def send(
+    app: ASGIApp, method: str, front_end: FrontEnd, path: str, headers: dict[str, str] | None = None
+) -> httpx.Response:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://polytag.test") as client:
+        return await client.request(method, front_end.mount + path, headers=headers)
+
+
+def with_key(front_end: FrontEnd, key: str) -> dict[str, str]:
+    """The headers by which a front end is told a key: whichever of the schemes there are it reads."""
+    for scheme in ("Bearer", "Token"):
+        value = f"{scheme} {key}"
+        request = Request({"type": "http", "query_string": b"", "headers": [(b"authorization", value.encode())]})
+        try:
+            if front_end.read_token(request) == key:
+                return {"Authorization": value}
+        except Unauthenticated:
+            continue
+    raise AssertionError(f"{front_end.slug} reads no key")
+
+
+def a_path(route: Route) -> str:
+    """A path that the route serves, with something for each of its parameters that can stand there."""
+    path = route.path_format
+    for name in route.param_convertors:
+        path = path.replace(f"{{{name}}}", "1")
+    assert route.path_regex.match(path)
+    return path
+
+
+def assert_says(response: httpx.Response, front_end: FrontEnd, error: AppError) -> None:
+    """The answer is what the front end says of this error, and of no other."""
+    expected, body = rendered(front_end, error, response.headers["x-request-id"])
+    assert (response.status_code, response.json()) == (expected.status_code, body)
+    # What the server adds is more.
+    assert dict(expected.headers).items() <= dict(response.headers).items()
+
+
+@front_ends
+async def test_what_is_not_there_is_said_in_its_own_form(app: ASGIApp, front_end: FrontEnd) -> None:
+    for path in ("/nothing", "/api/v1/nothing", "/nothing/"):
+        assert_says(await send(app, "GET", front_end, path), front_end, RouteNotFound(front_end.mount + path))
+
+
+@front_ends
+async def test_methods_that_are_not_there_are_said_in_its_own_form(app: ASGIApp, front_end: FrontEnd) -> None:
+    routes = routes_of(front_end)
+    for path in {a_path(route) for route in routes}:
+        methods = {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
+        allowed = sorted(methods | ({"HEAD"} if "GET" in methods else set()))
+        response = await send(app, "BREW", front_end, path)
+        assert_says(response, front_end, MethodNotAllowed("BREW", allowed))
+
+
+@front_ends
+async def test_every_call_wants_a_key(app: ASGIApp, front_end: FrontEnd) -> None:
+    for route in routes_of(front_end):
+        if terms_of(route.endpoint).scopes is None:
+            # Probes and the like, which tell of nobody.
+            assert front_end is NATIVE
+            continue
+        for method in route.methods or ():
+            response = await send(app, method, front_end, a_path(route))
+            assert_says(response, front_end, Unauthenticated("missing"))
+            response = await send(app, method, front_end, a_path(route), with_key(front_end, KEY))
+            assert_says(response, front_end, Unauthenticated("invalid"))
+
+
+@front_ends
+async def test_every_call_wants_its_scopes(app: ASGIApp, database: Database, front_end: FrontEnd) -> None:
+    workspace = await make_workspace(database, scopes=("events:read",))
+    headers = with_key(front_end, workspace.provisioned.key)
+    for route in routes_of(front_end):
+        missing = [scope for scope in terms_of(route.endpoint).scopes or () if scope != "events:read"]
+        for method in route.methods or ():
+            if missing:
+                response = await send(app, method, front_end, a_path(route), headers)
+                assert_says(response, front_end, Forbidden(missing))
+            else:
+                assert front_end is NATIVE
+
+
+@dialects
+async def test_a_key_without_an_audience(app: ASGIApp, workspace: Workspace, dialect: FrontEnd) -> None:
+    """A front end that knows one audience cannot work without; in the others a call may name it."""
+    await forget_default_audience(workspace)
+    headers = with_key(dialect, workspace.provisioned.key)
+    for route in routes_of(dialect):
+        for method in route.methods or ():
+            response = await send(app, method, dialect, a_path(route), headers)
+            if dialect.one_audience:
+                assert_says(response, dialect, InvalidInput([_NO_AUDIENCE]))
+            assert response.status_code < 500
+
+
+@front_ends
+async def test_the_document_is_served_as_it_is_written(app: ASGIApp, front_end: FrontEnd) -> None:
+    assert (await send(app, "GET", front_end, "/openapi.json")).json() == openapi_document(front_end)
+    assert (await send(app, "GET", front_end, "/docs")).status_code == 200
+
+
+# Which of them are served.
+
+DATABASE = SecretStr("postgresql://nobody@127.0.0.1:1/nowhere")
+
+
+def settings_with(dialects: str) -> Settings:
+    return Settings(database_url=DATABASE, dialects=dialects)
+
+
+def mounts_of(dialects: str) -> list[str]:
+    return [route.path for route in create_app(settings_with(dialects)).routes if isinstance(route, Mount)]
+
+
+ALL = [dialect.slug for dialect in DIALECTS]
+FIRST, *_, LAST = ALL
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("all", ALL),
+        ("ALL", ALL),
+        (" all ", ALL),
+        ("none", []),
+        (" None ", []),
+        # As a line without a value in an .env file has it.
+        ("", ALL),
+        (" , ", ALL),
+        *((slug, [slug]) for slug in ALL),
+        (f" {LAST.upper()} ,{FIRST.title()},", [FIRST, LAST]),
+        (f"{FIRST},{FIRST}", [FIRST]),
+        (",".join(ALL), ALL),
+    ],
+)
+def test_the_dialects_that_are_chosen(value: str, expected: list[str]) -> None:
+    assert [dialect.slug for dialect in chosen_dialects(settings_with(value).dialects)] == expected
+    assert mounts_of(value) == [f"/{slug}" for slug in expected]
+
+
+def test_all_dialects_are_served_unless_told_otherwise() -> None:
+    assert mounts_of(Settings.model_fields["dialects"].default) == [dialect.mount for dialect in DIALECTS]
+
+
+UNKNOWN = ["mailchimp", f"{FIRST},mailchimp", "all,none", f"all,{FIRST}", f"none,{FIRST}", "native", f"{FIRST};{LAST}"]
+
+
+@pytest.mark.parametrize("value", UNKNOWN)
+def test_a_dialect_that_there_is_not(value: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"POLYTAG_DIALECTS must be all, none, or names of {', '.join(ALL)} .+; it has "
+    ):
+        create_app(settings_with(value))
+
+
+@pytest.fixture
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("POLYTAG_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize("by", ["option", "variable"])
+@pytest.mark.usefixtures("clean_environment")
+def test_serving_a_dialect_that_there_is_not(monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    """It is said in a sentence, before anything is started."""
+    words = ["polytag", "serve", "--port", "0"]
+    if by == "option":
+        words += ["--dialects", f"{FIRST},Mailchimp"]
+    else:
+        monkeypatch.setenv("POLYTAG_DIALECTS", f"{FIRST},Mailchimp")
+    monkeypatch.setenv("POLYTAG_DATABASE_URL", DATABASE.get_secret_value())
+    monkeypatch.setattr(sys, "argv", words)
+    # It would go on logging to a stream that is closed.
+    monkeypatch.setattr(logs, "configure", lambda *_: None)
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as exited:
+        cli.main()
+    assert exited.value.code == 1
+    assert out.getvalue() == ""
+    assert err.getvalue() == (
+        f"polytag: The settings cannot be taken. POLYTAG_DIALECTS must be all, none, or names of {', '.join(ALL)} "
+        "with commas between; it has mailchimp.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "served"),
+    [("none", []), *((dialect.slug, [dialect]) for dialect in DIALECTS)],
+    ids=["none", *ALL],
+)
+async def test_a_dialect_that_is_not_served_is_no_path_at_all(
+    database_url: str, workspace: Workspace, value: str, served: list[FrontEnd]
+) -> None:
+    settings = Settings(database_url=SecretStr(database_url), dialects=value)
+    async with started(settings) as app, client_of(app, workspace) as client:
+        for dialect in DIALECTS:
+            for path in (a_path(routes_of(dialect)[0]), "/openapi.json", "/docs", ""):
+                response = await client.get(dialect.mount + path)
+                if dialect not in served:
+                    assert problem(response, 404, "route_not_found")["detail"].endswith(f"{dialect.mount}{path}.")
+            if dialect in served:
+                assert (await client.get(f"{dialect.mount}/openapi.json")).json() == openapi_document(dialect)
+        assert (await client.get("/tags")).status_code == 200
