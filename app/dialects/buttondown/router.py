@@ -116,7 +116,7 @@ async def delete_tag(tags: Tags, tag_id: TagIdDep, _ids: IdsDep) -> None:
 
 
 @tags_router.get("/v1/tags/{id}/analytics")
-@requires("tags:read")
+@requires("tags:read", native="GET /tags/{tag_id}/contacts")
 async def get_tag_analytics(tag_contacts: TagContacts, tag_id: TagIdDep, _ids: IdsDep) -> TagAnalyticsOut:
     """How many subscribers were created with the tag. The rates are 0: this service sends no mail."""
     count = await tag_contacts.count_made_with(tag_id)
@@ -240,7 +240,7 @@ async def create_bulk_action(bulk_actions: BulkActions, ids: IdsDep, body: BulkA
 
 
 @bulk_actions_router.get("/v1/bulk_actions/{id}")
-@requires("tags:read")
+@requires("tags:read", native="GET /events")
 async def get_bulk_action(bulk_actions: BulkActions, ids: IdsDep, bulk_action_id: BulkActionIdDep) -> BulkActionOut:
     """Retrieve a bulk action, which is done."""
     return BulkActionOut.from_bulk_action(await bulk_actions.get(bulk_action_id), ids)
