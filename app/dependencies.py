@@ -18,6 +18,7 @@ from app.errors import FieldError, Forbidden, InvalidInput, Unauthenticated
 from app.pagination import LIMIT_DEFAULT, LIMIT_MAX, OFFSET_MAX, PageRequest
 from app.repositories.audiences import AudienceRepository
 from app.repositories.base import Principal, Repository
+from app.repositories.bulk_actions import BulkActionRepository
 from app.repositories.contact_search import ContactSearchRepository
 from app.repositories.contact_tags import ContactTagRepository
 from app.repositories.contact_upserts import ContactUpsertRepository
@@ -71,6 +72,7 @@ def repository(kind: type[R]) -> Callable[[Request], Awaitable[R]]:
 
 
 Audiences = Annotated[AudienceRepository, Depends(repository(AudienceRepository))]
+BulkActions = Annotated[BulkActionRepository, Depends(repository(BulkActionRepository))]
 Contacts = Annotated[ContactRepository, Depends(repository(ContactRepository))]
 ContactSearch = Annotated[ContactSearchRepository, Depends(repository(ContactSearchRepository))]
 ContactTags = Annotated[ContactTagRepository, Depends(repository(ContactTagRepository))]

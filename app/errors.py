@@ -20,7 +20,7 @@ The core raises these; each front end renders every one of them in its own form 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
 
@@ -120,6 +120,8 @@ class FieldError:
     location: tuple[str | int, ...]
     code: str
     detail: str
+    # What validation itself calls it, for front ends that say it by that name; empty where it was not validation.
+    kind: str = field(default="", compare=False)
 
 
 # Every code of a FieldError, and what is wrong with the value then.

@@ -10,7 +10,7 @@ one `AppError`, whatever was wrong, rendered by the front end.
 import json
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -54,6 +54,8 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 Authenticate = Callable[[str], Awaitable[Principal]]
 # From the media type that is declared, if any, and the bytes, of which there are some. Raises what is wrong with them.
 ParseBody = Callable[[str | None, bytes], object]
+# From whoever the key belongs to, and what the request says beside it.
+ReadContext = Callable[[Request, Principal], Awaitable[Principal]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ class FrontEnd:
     # Callers see the audience of their key and nothing else, as if the workspace had no other: the vendors whose paths
     # name none. Repositories are born with that limit, so that no handler can forget it.
     one_audience: bool = False
+    # For a header that names another audience than the key's own. What comes back is who asks, and where.
+    read_context: ReadContext | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +163,8 @@ class Route(APIRoute):
             if terms.scopes is not None:
                 principal: Principal = await state["authenticate"](state["front_end"].read_token(request))
                 state["principal"] = principal
+                if read_context := state["front_end"].read_context:
+                    principal = state["principal"] = await read_context(request, principal)
                 if missing := principal.missing_scopes(terms.scopes):
                     raise Forbidden(missing)
                 if state["front_end"].one_audience and principal.audience is None:
@@ -390,7 +396,8 @@ def _invalid(request: Request, error: RequestValidationError) -> AppError:
             # An id that cannot exist is answered as one that does not.
             name = str(item["loc"][1])
             return NotFound(name.removesuffix("_id").removesuffix("_slug"), shown(str(request.path_params.get(name))))
-    return InvalidInput([_field_error(item) for item in islice(errors, LISTED_ERRORS_MAX)])
+    listed = islice(errors, LISTED_ERRORS_MAX)
+    return InvalidInput([replace(_field_error(item), kind=item["type"]) for item in listed])
 
 
 def _field_error(item: Mapping[str, Any]) -> FieldError:

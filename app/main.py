@@ -15,6 +15,7 @@ from app import logs, metrics, migrate
 from app.config import Settings
 from app.database import Database, create_engine
 from app.dependencies import Authenticator
+from app.dialects.buttondown import BUTTONDOWN
 from app.dialects.datamailer import DATAMAILER
 from app.dialects.sendportal import SENDPORTAL
 from app.dialects.topmail import TOPMAIL
@@ -26,7 +27,7 @@ from app.routers import NATIVE
 log = structlog.get_logger(__name__)
 
 # Each is a line here and a folder in app/dialects.
-DIALECTS: tuple[FrontEnd, ...] = (TOPMAIL, SENDPORTAL, DATAMAILER)
+DIALECTS: tuple[FrontEnd, ...] = (TOPMAIL, BUTTONDOWN, SENDPORTAL, DATAMAILER)
 FRONT_ENDS = {front_end.slug: front_end for front_end in (NATIVE, *DIALECTS)}
 
 RECORD_USE_EVERY_SECONDS = 10

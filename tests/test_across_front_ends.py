@@ -398,6 +398,7 @@ class Buttondown(Native):
 CALLERS: dict[str, type[Native]] = {
     "native": Native,
     "topmail": TopMail,
+    "buttondown": Buttondown,
     "sendportal": SendPortal,
     "datamailer": Datamailer,
 }

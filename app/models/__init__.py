@@ -2,6 +2,7 @@
 
 from app.models.audiences import Audience
 from app.models.base import Base
+from app.models.bulk_actions import BulkAction
 from app.models.contacts import AudienceMember, Contact, Subscription
 from app.models.events import Event, EventStream
 from app.models.idempotency_keys import IdempotencyKey
@@ -13,6 +14,7 @@ __all__ = [
     "Audience",
     "AudienceMember",
     "Base",
+    "BulkAction",
     "Client",
     "Contact",
     "ContactTag",

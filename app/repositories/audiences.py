@@ -42,6 +42,10 @@ _GET = Statement(
     "audiences.get", f"select {_COLUMNS} from audiences a where a.workspace_id = :workspace_id and a.slug = :slug"
 )
 
+_FIND_BY_ID = Statement(
+    "audiences.find_by_id", f"select {_COLUMNS} from audiences a where a.workspace_id = :workspace_id and a.id = :id"
+)
+
 CREATE = Statement(
     "audiences.create",
     f"""
@@ -173,6 +177,11 @@ class AudienceRepository(Repository):
     async def find(self, slug: str) -> Audience | None:
         """One audience of the workspace by its slug, if there is such a one."""
         rows = await self._database.fetch(_GET, **self._caller, slug=slug)
+        return _audience_from_row(rows[0]) if rows else None
+
+    async def find_by_id(self, audience_id: UUID) -> Audience | None:
+        """One audience of the workspace by its id, if there is such a one."""
+        rows = await self._database.fetch(_FIND_BY_ID, **self._caller, id=audience_id)
         return _audience_from_row(rows[0]) if rows else None
 
     async def get(self, slug: str) -> Audience:

@@ -146,6 +146,7 @@ def _list(
     *,
     in_audience: bool,
     has_cursor: bool,
+    newest_first: bool,
 ) -> Statement:
     """The statement of a list. `condition` is SQL over `tagged.ids`, those of the named tags that a contact carries.
 
@@ -169,13 +170,13 @@ def _list(
                 (select count(*) from tags t where t.workspace_id = :workspace_id and t.id = any(:tag_ids)) as tags,
                 case when :include_total then ({total}) end as total
         ) head
-        left join lateral ({_page(source, filters, found, has_cursor=has_cursor)}
+        left join lateral ({_page(source, filters, found, has_cursor=has_cursor, newest_first=newest_first)}
             limit :limit offset :offset
         ) page on true
         left join lateral (
             select {CONTACT_COLUMNS} from contacts c where c.workspace_id = :workspace_id and c.id = page.id offset 0
         ) contact on true
-        order by page.key
+        order by page.key {"desc" if newest_first else ""}
         """,
     )
 
@@ -226,15 +227,16 @@ def _found(source: Source, filters: tuple[str, ...], condition: str | None, *, i
     return f"from {table} {lookups} where {' and '.join(clauses)}"
 
 
-def _page(source: Source, filters: tuple[str, ...], found: str, *, has_cursor: bool) -> str:
+def _page(source: Source, filters: tuple[str, ...], found: str, *, has_cursor: bool, newest_first: bool) -> str:
     contact_id = _SOURCES[source][1]
     key = "c.email_key" if "search" in filters else contact_id
-    after = f"and {key} > :after" if has_cursor else ""
+    beyond, direction = ("<", "desc") if newest_first else (">", "")
+    after = f"and {key} {beyond} :after" if has_cursor else ""
     if source != "tags":
         return f"""
             select {contact_id} as id, {key} as key
             {found} {after}
-            order by {key}"""
+            order by {key} {direction}"""
     # As many of each tag as the page could need; who carries several of them is there several times.
     return f"""
             select distinct one.id, one.key
@@ -242,10 +244,10 @@ def _page(source: Source, filters: tuple[str, ...], found: str, *, has_cursor: b
             cross join lateral (
                 select {contact_id} as id, {key} as key
                 {found} and ct.tag_id = driving.tag_id {after}
-                order by {key}
+                order by {key} {direction}
                 limit cast(:limit as bigint) + cast(:offset as bigint)
             ) one
-            order by one.key"""
+            order by one.key {direction}"""
 
 
 _SUBSCRIBED_TOTAL = f"""
@@ -312,18 +314,18 @@ class ContactSearchRepository(Repository):
         statuses: Sequence[SubscriptionStatus] | None = None,
         tags: TagFilter | None = None,
         include_total: bool = False,
+        newest_first: bool = False,
     ) -> Page[Contact]:
         """A page of the audience's members; of all contacts for the audience `*`, or where none is in force.
 
-        By id, and with `search`, the start of the email, by email. Tags need an audience; InvalidInput names those
-        that it has not. `subscribed` and `statuses` look at what members agreed to with the key's client. Each of the
-        `words` is part of the email or of a name, whatever its case; beyond ASCII a name's capitals are to be sent as
-        they are. For that all members are read.
+        By id, and with `search`, the start of the email, by email; backwards with `newest_first`. Tags need an
+        audience; InvalidInput names those that it has not. `subscribed` and `statuses` look at what members agreed to
+        with the key's client. Each of the `words` is part of the email or of a name, whatever its case; beyond ASCII a
+        name's capitals are to be sent as they are. For that all members are read.
         """
         slug = self._audience_or_all(audience)
-        identity = fingerprint(
-            "contacts", slug, search, email, external_id, words, subscribed, statuses, tags and tags.identity()
-        )
+        filtered_by = (search, email, external_id, words, subscribed, statuses, tags and tags.identity())
+        identity = fingerprint("contacts", slug, *filtered_by, newest_first)
         by_email = search is not None
         after: UUID | str | None = None
         if page.cursor is not None:
@@ -344,6 +346,7 @@ class ContactSearchRepository(Repository):
             limit=page.limit + 1,
             offset=page.offset,
             after=after,
+            newest_first=newest_first,
         )
         return page_of(
             [contact_from_row(row) for row in rows if row["id"] is not None],
@@ -369,6 +372,7 @@ class ContactSearchRepository(Repository):
         limit: int,
         offset: int,
         after: UUID | str | None,
+        newest_first: bool = False,
     ) -> Sequence[Row]:
         found = await self._find(tags, audience) if tags is not None else {}
         cover = None if tags is None else _cover(tags, found)
@@ -386,6 +390,7 @@ class ContactSearchRepository(Repository):
                 counting,
                 in_audience=audience is not None,
                 has_cursor=after is not None,
+                newest_first=newest_first,
             ),
             **self._caller,
             **filters,
@@ -404,7 +409,14 @@ class ContactSearchRepository(Repository):
         if rows[0]["tags"] < len(found):
             # One went since it was found, and now nobody carries it: `none` of it would mean everyone.
             return await self._fetch(
-                audience, filters, tags, include_total=include_total, limit=limit, offset=offset, after=after
+                audience,
+                filters,
+                tags,
+                include_total=include_total,
+                limit=limit,
+                offset=offset,
+                after=after,
+                newest_first=newest_first,
             )
         return rows
 

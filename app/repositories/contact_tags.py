@@ -368,9 +368,10 @@ _KNOWN_REFS = Statement(
         select from tags t
         join audiences a on a.workspace_id = t.workspace_id and a.id = t.audience_id
         where t.workspace_id = :workspace_id and a.slug = :audience
-            and (t.name_key = r.name_key or t.slug = r.slug)
+            and (t.id = r.tag_id or t.name_key = r.name_key or t.slug = r.slug)
     ) as known
-    from unnest(cast(:name_keys as text[]), cast(:slugs as text[])) with ordinality as r(name_key, slug, place)
+    from unnest(cast(:ids as uuid[]), cast(:name_keys as text[]), cast(:slugs as text[]))
+        with ordinality as r(tag_id, name_key, slug, place)
     order by r.place
     """,
 )
@@ -489,8 +490,19 @@ class ContactTagRepository(Repository):
         return changed
 
     async def lock_if_missing_within(self, connection: Connection, refs: Sequence[TagRef], audience: str) -> bool:
-        """Lock the audience, as creating tags wants it, if one of the strings means no tag yet; say whether."""
-        if all(await self._known(connection, refs, audience)):
+        """Lock the audience, as creating tags wants it, if one of the strings means no tag yet; say whether.
+
+        InvalidInput for ids that are no tag's, since they cannot be made.
+        """
+        known = await self._known(connection, refs, audience)
+        errors = [
+            FieldError(ref.place, "unknown_ids", f"There is no tag {ref.id} in the audience {audience}.")
+            for ref, is_known in zip(refs, known, strict=True)
+            if ref.id is not None and not is_known
+        ]
+        if errors:
+            raise InvalidInput(errors)
+        if all(known):
             return False
         await self._sibling(TagRepository).lock_audience(connection, audience)
         return True
@@ -514,6 +526,7 @@ class ContactTagRepository(Repository):
             _KNOWN_REFS,
             **self._caller,
             audience=audience,
+            ids=[ref.id for ref in refs],
             name_keys=[fold(ref.name or "") for ref in refs],
             slugs=[ref.slug for ref in refs],
         )

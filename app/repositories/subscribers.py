@@ -12,13 +12,13 @@ from typing import Literal, TypeAlias
 from uuid import UUID
 
 from app.database import Connection, ConstraintViolation, Row, Statement
-from app.errors import Duplicate, FieldError, InvalidInput, NotFound
+from app.errors import Duplicate, InvalidInput, NotFound, Unavailable
 from app.pagination import Page, PageRequest
 from app.repositories import events
 from app.repositories.base import Repository, unknown_audience
 from app.repositories.contact_search import ContactSearchRepository, TagFilter
 from app.repositories.contact_tags import ContactTagRepository, Outdated, TagChange, TagRef
-from app.repositories.contact_upserts import ContactUpsertRepository, NewContact
+from app.repositories.contact_upserts import ContactUpsertRepository, NewContact, TagsMode
 from app.repositories.contacts import CONTACT_COLUMNS, Contact, ContactFields, ContactRepository, contact_from_row
 from app.repositories.memberships import LOCK_MEMBER, MembershipRepository
 from app.repositories.subscriptions import (
@@ -37,6 +37,9 @@ _KEYS: dict[SubscriberKey, tuple[str, str]] = {
     "number": ("c.number", "bigint[]"),
     "email": ("c.email_key", "text[]"),
 }
+
+# Each further one is needed only when a tag or the member goes in the moment in which it is named.
+_ATTEMPTS = 3
 
 Suppression: TypeAlias = Literal["global_unsubscribed", "hard_bounced", "complained"]
 
@@ -71,6 +74,16 @@ class Subscriber:
     def subscribed(self) -> bool:
         """Whether the key's client may write to it: subscribed, and not unsubscribed from everything."""
         return self.own is not None and self.own.status == "subscribed" and self.global_unsubscribed_at is None
+
+    @property
+    def suppressed(self) -> bool:
+        """Whether it wanted no more mail, or none can reach it."""
+        return (
+            (self.own is not None and self.own.status == "unsubscribed")
+            or self.global_unsubscribed_at is not None
+            or self.hard_bounced_at is not None
+            or self.complained_at is not None
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,19 +250,6 @@ _LIST_BY_LAST_NAME = Statement(
     """,
 )
 
-_GONE_TAGS = Statement(
-    "subscribers.gone_tags",
-    """
-    select gone.id
-    from unnest(cast(:tag_ids as uuid[])) as gone(id)
-    where not exists (
-        select from tags t
-        join audiences a on a.workspace_id = t.workspace_id and a.id = t.audience_id
-        where t.workspace_id = :workspace_id and t.id = gone.id and a.slug = :audience
-    )
-    """,
-)
-
 _MEMBERSHIPS = Statement(
     "subscribers.memberships",
     """
@@ -273,6 +273,10 @@ _STATE_COLUMNS = (
     "hard_bounced_at",
     "complained_at",
 )
+
+
+class _IsSuppressed(Exception):
+    """What ends the unit of work that would have written over a member who must be left alone."""
 
 
 class SubscriberRepository(Repository):
@@ -333,8 +337,11 @@ class SubscriberRepository(Repository):
         tags: TagFilter | None = None,
         unknown_tags: Literal["error", "nobody"] = "error",
         include_total: bool = False,
+        newest_first: bool = False,
     ) -> Page[Subscriber]:
-        """A page of members, by id, or by email with `search`, the start of it. `words` are parts of email and names.
+        """A page of members, by id, or by email with `search`, the start of it; backwards with `newest_first`.
+
+        `words` are parts of email and names.
 
         `subscribed` and `statuses` look at what was agreed with the key's client. A tag that is not there is
         InvalidInput, or, for a filter that asks for all of its tags, means that nobody is meant.
@@ -350,6 +357,7 @@ class SubscriberRepository(Repository):
                 statuses=statuses,
                 tags=tags,
                 include_total=include_total,
+                newest_first=newest_first,
             )
         except InvalidInput as error:
             if error.code == "unknown_tag" and unknown_tags == "nobody":
@@ -377,8 +385,7 @@ class SubscriberRepository(Repository):
                 raise Duplicate("contact", "email", fields["email"], contact.id)
             # Whoever joined has agreed to the status by it.
             if own.status is None or own.verified is not None:
-                audience_id = await self._hold_member_within(connection, contact.id, audience)
-                await self._agree_within(connection, contact.id, audience_id, SubscriberChange(own))
+                return await self._agreed_within(connection, contact.id, audience, SubscriberChange(own))
             return await self._get_within(connection, contact.id, audience)
 
         return await self._sibling(ContactUpsertRepository).attempt(work)
@@ -420,20 +427,46 @@ class SubscriberRepository(Repository):
     ) -> PutSubscriber:
         """Make a member, or change the one that has the email. Tags that are given are all that it carries then.
 
-        A new one is subscribed unless told otherwise. Tags are named by id; InvalidInput if one of them is gone.
+        A new one is subscribed unless told otherwise. Ids that are no tag's are InvalidInput.
         """
         audience = self._audience(audience)
-        joins = own or SubscriptionChange("subscribed")
 
         async def work(connection: Connection) -> PutSubscriber:
-            contact, joined = await self._upsert_within(connection, NewContact(fields), audience, joins)
-            if tags is not None:
-                await self._put_tags_within(connection, contact.id, tags, audience)
-            audience_id = await self._hold_member_within(connection, contact.id, audience)
-            await self._agree_within(connection, contact.id, audience_id, SubscriberChange(own))
-            return PutSubscriber(await self._get_within(connection, contact.id, audience), joined)
+            new, joins = NewContact(fields, tags=tags), own or SubscriptionChange("subscribed")
+            contact, joined = await self._upsert_within(connection, new, audience, joins, tags_mode="replace")
+            change = SubscriberChange(own)
+            return PutSubscriber(await self._agreed_within(connection, contact.id, audience, change), joined)
 
         return await self._sibling(ContactUpsertRepository).attempt(work)
+
+    async def overwrite(
+        self,
+        fields: ContactFields,
+        *,
+        status: SubscriptionStatus | None = None,
+        tags: Sequence[TagRef] | None = None,
+        audience: str | None = None,
+    ) -> Subscriber | None:
+        """Make a member, or change the one with this email, whose tags these become, where there are any given.
+
+        None, with nothing written, for a member who is suppressed.
+        """
+        audience = self._audience(audience)
+
+        async def work(connection: Connection) -> Subscriber:
+            agreed = SubscriptionChange(status or "subscribed")
+            contact, joined = await self._upsert_within(
+                connection, NewContact(fields, tags=tags), audience, agreed, tags_mode="replace"
+            )
+            if not joined and (await self._get_within(connection, contact.id, audience)).suppressed:
+                raise _IsSuppressed
+            own = SubscriptionChange(status) if status else None
+            return await self._agreed_within(connection, contact.id, audience, SubscriberChange(own))
+
+        try:
+            return await self._sibling(ContactUpsertRepository).attempt(work)
+        except _IsSuppressed:
+            return None
 
     async def update(
         self,
@@ -442,30 +475,40 @@ class SubscriberRepository(Repository):
         own: SubscriptionChange | None = None,
         *,
         tags: Sequence[TagRef] | None = None,
+        tags_mode: TagsMode = "add",
         audience: str | None = None,
     ) -> Subscriber:
         """Change what is given, all of it or nothing. Duplicate if another contact has the email.
 
-        Tags that are given, by id, are all that it carries then; InvalidInput if one of them is gone.
+        Tags that are named and are not there are made; ids that are no tag's are InvalidInput.
         """
         audience = self._audience(audience)
-        contacts = self._sibling(ContactRepository)
+        contacts, contact_tags = self._sibling(ContactRepository), self._sibling(ContactTagRepository)
 
         async def work(connection: Connection) -> Subscriber:
+            # Creating tags comes first in the order of locks, so whether it will be needed is looked up beforehand.
+            holds_audience = tags and await contact_tags.lock_if_missing_within(connection, tags, audience)
             held = await contacts.hold_within(connection, contact_id)
             audience_id = await self._hold_member_within(connection, contact_id, audience)
             if audience_id is None:
                 raise NotFound("contact", contact_id)
             await contacts.write_within(connection, held, fields)
             if tags is not None:
-                await self._put_tags_within(connection, contact_id, tags, audience)
+                if holds_audience:
+                    await contact_tags.create_missing_within(connection, tags, audience)
+                change = TagChange(contact_id, add=tags, replace=tags_mode == "replace")
+                await contact_tags.change_many_within(connection, [change], audience)
             await self._agree_within(connection, contact_id, audience_id, SubscriberChange(own))
             return await self._get_within(connection, contact_id, audience)
 
-        try:
-            return await self._database.transaction(work)
-        except ConstraintViolation as violation:
-            raise await contacts.lost_race(violation, fields) from violation
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._database.transaction(work)
+            except Outdated:
+                continue
+            except ConstraintViolation as violation:
+                raise await contacts.lost_race(violation, fields) from violation
+        raise Unavailable("Other requests kept removing what this one names. Nothing was written.")
 
     async def delete(self, contact_id: UUID, *, audience: str | None = None) -> None:
         """End the membership, with tags and agreements. With its last audience the contact goes altogether."""
@@ -501,7 +544,13 @@ class SubscriberRepository(Repository):
         return [_subscriber_from_row(row) for row in rows if row["id"] is not None]
 
     async def _upsert_within(
-        self, connection: Connection, new: NewContact, audience: str, own: SubscriptionChange | None
+        self,
+        connection: Connection,
+        new: NewContact,
+        audience: str,
+        own: SubscriptionChange | None,
+        *,
+        tags_mode: TagsMode = "add",
     ) -> tuple[Contact, bool]:
         """The contact, which is held from here on, and whether it became a member of the audience by this.
 
@@ -511,30 +560,17 @@ class SubscriberRepository(Repository):
         status, reason = (own.status, own.reason) if own else (None, None)
         # Who finds somebody by an address, in an audience perhaps that it does not see, does not spell it anew.
         [done] = await upserts.upsert_within(
-            connection, [new], audience=audience, status=status, reason=reason, keeps_email=True
+            connection,
+            [new],
+            audience=audience,
+            tags_mode=tags_mode,
+            status=status,
+            reason=reason,
+            keeps_email=True,
         )
         if done.error or done.contact is None:
             raise done.error or RuntimeError("an upsert without a contact and without an error")
         return done.contact, done.joined
-
-    async def _put_tags_within(
-        self, connection: Connection, contact_id: UUID, tags: Sequence[TagRef], audience: str
-    ) -> None:
-        """Make these all the tags of a member that this unit holds."""
-        change = TagChange(contact_id, add=tags, replace=True)
-        try:
-            await self._sibling(ContactTagRepository).change_many_within(connection, [change], audience)
-        except Outdated:
-            rows = await connection.fetch(
-                _GONE_TAGS, **self._caller, audience=audience, tag_ids=[tag.id for tag in tags]
-            )
-            gone = {row["id"] for row in rows}
-            errors = [
-                FieldError(tag.place, "unknown_ids", f"There is no tag {tag.id}.") for tag in tags if tag.id in gone
-            ]
-            if errors:
-                raise InvalidInput(errors) from None
-            raise
 
     async def _hold_member_within(self, connection: Connection, contact_id: UUID, audience: str) -> UUID | None:
         """Hold the member, so that nobody else changes what it agreed to; the audience's id, or None if it is none."""
@@ -559,6 +595,14 @@ class SubscriberRepository(Repository):
             )
         if change.audience_wide:
             await subscriptions.change_within(connection, **scope, client_id=None, change=change.audience_wide)
+
+    async def _agreed_within(
+        self, connection: Connection, contact_id: UUID, audience: str, change: SubscriberChange
+    ) -> Subscriber:
+        """Hold the member and change what it agreed to; the member as it is then."""
+        audience_id = await self._hold_member_within(connection, contact_id, audience)
+        await self._agree_within(connection, contact_id, audience_id, change)
+        return await self._get_within(connection, contact_id, audience)
 
     async def _get_within(self, connection: Connection, contact_id: UUID, audience: str) -> Subscriber:
         [row] = await connection.fetch(_find("id"), **self._caller, audience=audience, keys=[contact_id])

@@ -213,6 +213,20 @@ def _assign(field: ContactField) -> Statement:
     )
 
 
+_COUNT_MADE_WITH = Statement(
+    "tag_contacts.count_made_with",
+    f"""
+    select (
+        select count(*)
+        from contact_tags ct
+        join contacts c on c.workspace_id = ct.workspace_id and c.id = ct.contact_id
+        -- Both are the time of their transaction, so they are the same in no other one.
+        where ct.workspace_id = :workspace_id and ct.tag_id = t.id and ct.assigned_at = c.created_at
+    ) as n
+    from tags t where t.workspace_id = :workspace_id and t.id = :tag_id and {_IS_IN_SIGHT}
+    """,
+)
+
 _FIND_TAG = Statement(
     "tag_contacts.find_tag",
     f"select t.id from tags t where t.workspace_id = :workspace_id and t.id = :tag_id and {_IS_IN_SIGHT}",
@@ -380,6 +394,14 @@ class TagContactRepository(Repository):
             list_fingerprint=identity,
             key=lambda item: [str(item.contact.id)],
         )
+
+    async def count_made_with(self, tag_id: UUID) -> int:
+        """How many contacts were made with the tag and carry it still."""
+        rows = await self._database.fetch(_COUNT_MADE_WITH, **self._caller, tag_id=tag_id)
+        if not rows:
+            raise NotFound("tag", tag_id)
+        count: int = rows[0]["n"]
+        return count
 
     async def assign(self, tag_id: UUID, contacts: ContactRefs, *, on_missing: OnMissing = "error") -> Assigned:
         """Give the tag to contacts, in one statement. One that is missing leaves all untagged, or is skipped."""

@@ -107,20 +107,6 @@ _IDS_BY_NUMBER = Statement(
     """,
 )
 
-_FIND_NAMED = Statement(
-    "tags.find_named",
-    f"""
-    select found.*
-    from audiences a
-    left join lateral (
-        select {_COLUMNS}, {_COUNT} as contact_count
-        from tags t
-        where t.workspace_id = :workspace_id and t.audience_id = a.id and t.name_key = :name_key
-    ) found on true
-    where a.workspace_id = :workspace_id and a.slug = :audience
-    """,
-)
-
 # The lock for creating, renaming and deleting tags. Nothing in the audience's set of tags changes while it is held.
 LOCK_AUDIENCE = Statement(
     "tags.lock_audience",
@@ -151,6 +137,17 @@ _FIND_BY_NAME = Statement(
     from tags t
     join audiences a on a.workspace_id = t.workspace_id and a.id = t.audience_id
     where t.workspace_id = :workspace_id and t.audience_id = :audience_id and t.name_key = any(:name_keys)
+    """,
+)
+
+_FIND_MANY = Statement(
+    "tags.find_many",
+    f"""
+    select {_COLUMNS}, {_COUNT} as contact_count
+    from tags t
+    join audiences a on a.workspace_id = t.workspace_id and a.id = t.audience_id
+    where t.workspace_id = :workspace_id and a.slug = :audience
+        and (t.id = any(cast(:tag_ids as uuid[])) or t.name_key = any(cast(:name_keys as text[])))
     """,
 )
 
@@ -398,11 +395,21 @@ class TagRepository(Repository):
 
     async def find_by_name(self, name: str, *, audience: str | None = None) -> Tag | None:
         """The tag of the audience that has this name, in whichever case."""
-        audience = self._audience(audience)
-        rows = await self._database.fetch(_FIND_NAMED, **self._caller, audience=audience, name_key=fold(name))
-        if not rows:
-            raise unknown_audience(audience)
-        return tag_from_row(rows[0]) if rows[0]["id"] is not None else None
+        found = await self.find_many(ids=(), names=[name], audience=audience)
+        return found[0] if found else None
+
+    async def find_many(
+        self, *, ids: Sequence[UUID], names: Sequence[str], audience: str | None = None
+    ) -> Sequence[Tag]:
+        """The tags of one audience that have one of the ids or one of the names, in no order."""
+        rows = await self._database.fetch(
+            _FIND_MANY,
+            **self._caller,
+            audience=self._audience(audience),
+            tag_ids=ids,
+            name_keys=[fold(name) for name in names],
+        )
+        return [tag_from_row(row) for row in rows]
 
     async def check_audience(self, tag_id: UUID, audience: str) -> None:
         """Raise InvalidInput if a tag, which never changes its audience, is of another one than this."""

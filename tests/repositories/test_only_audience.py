@@ -11,13 +11,13 @@ import pytest
 
 from app.database import statement_log
 from app.errors import AppError, Conflict, InvalidInput, NotFound
-from app.pagination import PageRequest
+from app.pagination import Page, PageRequest
 from app.repositories.audiences import AudienceRepository
 from app.repositories.base import AnyRepository, Repository
 from app.repositories.contact_tags import ContactTagRepository, TagChange, TagRef
 from app.repositories.contact_upserts import ContactUpsertRepository, NewContact
 from app.repositories.tag_contacts import ContactField, ContactRefs, TagContactRepository
-from app.repositories.tags import TagFields, TagRepository
+from app.repositories.tags import Tag, TagFields, TagRepository
 from tests.conftest import Workspace
 from tests.routers.calls import RANDOM_ID, run, state_of
 
@@ -98,8 +98,14 @@ def by_ids(verb: str) -> Case:
     return contacts(verb, call, "contact_ids")
 
 
+async def found(repository: TagRepository, tag_id: UUID) -> Page[Tag]:
+    tags = await repository.find_many(ids=[tag_id], names=[])
+    return Page(tags, PageRequest(), len(tags), None)
+
+
 CASES = [
     tags("list", lambda repository, tag_id: repository.list(PageRequest(), ids=[tag_id]), changes=False, filters=True),
+    tags("find_many", found, changes=False, filters=True),
     tags("get", lambda repository, tag_id: repository.get(tag_id), changes=False),
     tags("check_audience", lambda repository, tag_id: repository.check_audience(tag_id, "newsletter"), changes=False),
     tags("update", lambda repository, tag_id: repository.update(tag_id, DESCRIBED)),
@@ -115,6 +121,7 @@ CASES = [
         "with a filter",
         changes=False,
     ),
+    contacts("count_made_with", lambda repository, tag_id: repository.count_made_with(tag_id), changes=False),
     *(case for field, values in NAMED.items() for case in with_contacts(ContactRefs(field, values))),
     *(by_ids(verb) for verb in ("assign", "replace", "unassign")),
     contacts("replace", lambda repository, tag_id: repository.replace(tag_id, ContactRefs("emails", [])), "nobody"),

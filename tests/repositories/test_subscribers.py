@@ -857,6 +857,9 @@ VERBS: dict[str, Callable[[SubscriberRepository, UUID, str | None], Awaitable[ob
     "upsert": lambda subscribers, _, audience: subscribers.upsert(
         {"email": "new@example.com"}, EVERYTHING, audience=audience
     ),
+    "overwrite": lambda subscribers, _, audience: subscribers.overwrite(
+        {"email": "new@example.com"}, audience=audience
+    ),
     "update": lambda subscribers, contact_id, audience: subscribers.update(contact_id, {}, audience=audience),
     "delete": lambda subscribers, contact_id, audience: subscribers.delete(contact_id, audience=audience),
 }

@@ -23,6 +23,7 @@ _STATE = Statement(
             "api_keys",
             "audiences",
             "audience_members",
+            "bulk_actions",
             "clients",
             "contacts",
             "contact_tags",

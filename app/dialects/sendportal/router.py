@@ -419,5 +419,5 @@ async def _update_subscriber(
     fields = check.contact()
     refs = await check.tags(tags, required=False)
     check.done()
-    changed = await subscribers.update(await _subscriber_id(subscribers, sent), fields, tags=refs)
+    changed = await subscribers.update(await _subscriber_id(subscribers, sent), fields, tags=refs, tags_mode="replace")
     return SubscriberAnswer(data=SubscriberOut.from_subscriber(changed))

@@ -1,0 +1,136 @@
+"""Buttondown's API of tags, subscribers and bulk actions: how it reads a key and says an error.
+
+What its documents leave open is decided here, and told in docs/dialects/buttondown.md.
+"""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.bodies import parse_json
+from app.dialects.buttondown.parameters import read_context
+from app.dialects.buttondown.refusals import NAME_CODES
+from app.dialects.buttondown.router import bulk_actions_router, subscribers_router, tags_router
+from app.errors import (
+    AppError,
+    Conflict,
+    Duplicate,
+    FieldError,
+    Forbidden,
+    InternalError,
+    InvalidCursor,
+    InvalidInput,
+    MethodNotAllowed,
+    NotFound,
+    RouteNotFound,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    Unreadable,
+    UnsupportedMediaType,
+)
+from app.frontend import FrontEnd, error_response, read_authorization
+
+_TABLE: dict[type[AppError], tuple[int, str]] = {
+    Unauthenticated: (401, "authentication_invalid"),
+    # The only 403 whose code is documented is that of bulk actions.
+    Forbidden: (403, "forbidden"),
+    NotFound: (404, "not_found"),
+    RouteNotFound: (404, "not_found"),
+    MethodNotAllowed: (405, "method_not_allowed"),
+    TooLarge: (413, "payload_too_large"),
+    InvalidCursor: (400, "invalid_cursor"),
+    Duplicate: (400, "already_exists"),
+    Unavailable: (503, "unavailable"),
+    InternalError: (500, "internal_error"),
+}
+
+# What the core finds wrong with values that are well formed, by where they stand, in the vendor's codes.
+_CODES: dict[tuple[str, str], str] = {
+    ("tags", "unknown_ids"): "tag_invalid",
+    ("tag", "unknown_tag"): "invalid_tag",
+    ("-tag", "unknown_tag"): "invalid_tag",
+    ("metadata", "unknown_ids"): "bulk_action_invalid_ids",
+    ("metadata", "out_of_range"): "max_bulk_actions_exceeded",
+}
+
+_RESOURCES = {"contact": "subscriber"}
+# The core's own names, where the vendor has others.
+_PARAMETERS = {"limit": "page_size"}
+_TYPES = {"invalid_value": "value_error", "out_of_range": "value_error", "unknown_audience": "value_error"}
+
+
+def read_token(request: Request) -> str:
+    """The key out of `Authorization: Token …`."""
+    return read_authorization(request, "Token")
+
+
+def render_error(error: AppError, _request_id: str) -> Response:
+    """`{"code", "detail", "metadata"}`, or, for what is wrong with fields, 422 with a list in `detail`."""
+    status, body = _rendered(error)
+    return error_response(status, body, error, scheme="Token")
+
+
+def _rendered(error: AppError) -> tuple[int, dict[str, object]]:
+    match error:
+        case Unreadable() | UnsupportedMediaType():
+            # In the vendor's words, and without a code.
+            return 400, {"detail": "Cannot parse request body"}
+        case InvalidInput():
+            return _invalid(error.errors)
+        case Conflict():
+            metadata = {name: str(value) for name, value in error.facts.items()}
+            return 400, {"code": error.code, "detail": error.detail} | ({"metadata": metadata} if metadata else {})
+        case Unauthenticated(reason="missing"):
+            return 401, {"code": "authentication_missing", "detail": error.detail}
+    status, code = _TABLE[type(error)]
+    detail = error.detail
+    if isinstance(error, NotFound):
+        detail = f"There is no such {_RESOURCES.get(error.resource, error.resource)}."
+    return status, {"code": code, "detail": detail}
+
+
+def _invalid(errors: tuple[FieldError, ...]) -> tuple[int, dict[str, object]]:
+    coded = [(error, code) for error in errors if (code := _code_of(error))]
+    if len(coded) == len(errors):
+        error, code = coded[0]
+        return 400, {"code": code, "detail": error.detail}
+    # Where anything of the body has the wrong shape, the client is told of that first.
+    shapes = [error for error in errors if not _code_of(error)]
+    return 422, {
+        "detail": [
+            {
+                "type": _TYPES.get(error.kind or error.code, error.kind or error.code),
+                "loc": _loc(error.location),
+                "msg": error.detail,
+            }
+            for error in shapes
+        ]
+    }
+
+
+def _code_of(error: FieldError) -> str | None:
+    if error.kind in NAME_CODES:
+        return error.kind
+    place = str(error.location[1]) if len(error.location) > 1 else ""
+    return None if error.kind else _CODES.get((place, error.code))
+
+
+def _loc(location: tuple[str | int, ...]) -> list[str | int]:
+    source, *place = location
+    if source == "body":
+        return ["body", "payload", *place]
+    return [source, *(_PARAMETERS.get(str(part), part) for part in place)]
+
+
+BUTTONDOWN = FrontEnd(
+    slug="buttondown",
+    title="Polytag as Buttondown",
+    mount="/buttondown",
+    routers=(tags_router, subscribers_router, bulk_actions_router),
+    read_token=read_token,
+    render_error=render_error,
+    # Whatever it is declared as: some clients declare nothing, others JSON where there is no body.
+    parse_body=lambda _media_type, body: parse_json(body),
+    one_audience=True,
+    read_context=read_context,
+)
