@@ -499,3 +499,28 @@ async def test_x32_find_or_create(api: Api) -> None:
         assert {name: tag_id for name, (tag_id, _) in answer.items()} == ids
     makers = {name: sum(answer[name][1] == "created" for answer in answers) for name in names}
     assert makers == {name: 0 if name in there else 1 for name in names}
+
+
+async def test_x37_the_vendors_apis(api: Api) -> None:
+    """A client of each vendor changes its base URL and its key, and gets the documented shape; all see one tag."""
+    contact = await call(api, "POST", "/contacts", {"email": "ada@example.com"}, status=201)
+    token = {"Authorization": api.headers["Authorization"].replace("Bearer", "Token")}
+
+    topmail = {"name": "Beta Tester", "color": "#10b981", "description": "Users in the beta program"}
+    made = answered(await api.post("/topmail/api/v1/tags", json=topmail), 201)
+    assert topmail.items() <= made["data"].items()
+
+    listed = answered(await api.get("/buttondown/v1/tags", headers=token))
+    assert (listed["count"], listed["results"][0]["name"]) == (1, "Beta Tester")
+
+    tag = await call(api, "GET", f"/tags/{made['data']['id']}")
+    sendportal = f"/sendportal/api/v1/subscribers/{contact['number']}/tags"
+    [added] = answered(await api.post(sendportal, json={"tags": [tag["number"]]}))["data"]
+    assert (added["id"], added["name"], "update_at" in added) == (tag["number"], "Beta Tester", True)
+
+    datamailer = f"/datamailer/api/contacts/{contact['number']}/tags/data-engineering"
+    scope = {"audience": "newsletter", "client": "web"}
+    status = answered(await api.post(datamailer, json=scope))
+    assert (status["email"], status["tags"]) == ("ada@example.com", ["beta-tester", "data-engineering"])
+
+    assert await slugs_of(api, contact["id"]) == status["tags"]

@@ -7,6 +7,7 @@ each when its turn has come.
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import cast, get_args
@@ -31,11 +32,13 @@ from app.repositories.contact_search import NamedTag, TagFilter
 from app.repositories.contact_tags import TagRef
 from app.repositories.subscribers import EmailValidationChange, SubscriberChange, Suppression
 from app.repositories.subscriptions import SubscriptionChange
+from app.repositories.tags import TagRepository
 from app.schemas.base import RAW_LENGTH_FACTOR, in_utc
 from app.values import (
     EMAIL_MAX_LENGTH,
     NAME_MAX_LENGTH,
     SLUG_MAX_LENGTH,
+    fold,
     has_control_characters,
     normalize_email,
     normalize_name,
@@ -161,19 +164,32 @@ def check_reason(value: object, field: str = "reason") -> str:
     return reason
 
 
-def check_list_filters(tags: str, status: str) -> tuple[TagFilter | None, list[Status] | None]:
-    """The filters of a list: tags by name with commas between, of which a contact carries all, and a status."""
+def check_names(tags: str) -> list[str]:
+    """The names in a list's filter, with commas between."""
     names = [name for one in tags.split(",") if (name := one.strip())]
     if len(names) > FILTER_TAGS_MAX:
         raise refusal({"tags": "too_many"})
     if any(len(name) > _RAW_NAME_MAX_LENGTH for name in names):
         raise refusal({"tags": "too_long"})
+    return names
+
+
+async def find_filter(names: Sequence[str], tags: TagRepository, audience: str) -> TagFilter | None:
+    """Who carries all of these tags: as everywhere, a name means the tag of that name, else that of its slug."""
+    if not names:
+        return None
+    storable = [name for name in names if _is_storable(name)]
+    by_name = {fold(tag.name): tag.slug for tag in await tags.find_many(ids=(), names=storable, audience=audience)}
+    slugs = dict.fromkeys(by_name.get(fold(name)) or slugify(name) or slug_for_name(name) for name in names)
+    return TagFilter(all=[NamedTag(slug, ("query", "tags")) for slug in slugs])
+
+
+def check_statuses(status: str) -> list[Status]:
+    """The statuses that a list asks for: one, or all there are."""
     status = status.strip()
     if status and status not in get_args(Status):
         raise refusal({"subscription_status": "invalid"})
-    slugs = dict.fromkeys(slugify(name) or slug_for_name(name) for name in names)
-    tag_filter = TagFilter(all=[NamedTag(slug, ("query", "tags")) for slug in slugs]) if slugs else None
-    return tag_filter, [cast("Status", status)] if status else None
+    return [cast("Status", status)] if status else list(get_args(Status))
 
 
 def check_limit(value: str) -> int:

@@ -7,7 +7,7 @@ from fastapi import Depends, Query, Request
 from pydantic import WithJsonSchema
 from starlette.convertors import Convertor, register_url_convertor
 
-from app.dependencies import Audiences, ContactTags, PrincipalDep, Subscribers
+from app.dependencies import Audiences, ContactTags, PrincipalDep, Subscribers, Tags
 from app.dialects.datamailer.checks import (
     FILTERS_NOT_SERVED,
     LIMIT_DEFAULT,
@@ -15,13 +15,15 @@ from app.dialects.datamailer.checks import (
     Scope,
     check_contact,
     check_limit,
-    check_list_filters,
+    check_names,
     check_new_tags,
     check_reason,
     check_scope,
+    check_statuses,
     check_tag,
     check_tags,
     check_unsubscribe_scope,
+    find_filter,
     refusal,
 )
 from app.dialects.datamailer.schemas import (
@@ -136,6 +138,7 @@ async def remove_contact_tag(contact_tags: ContactTags, subject: _SubjectDep, ta
 @requires("contacts:read", "tags:read", native="GET /contacts")
 async def list_contacts(
     request: Request,
+    all_tags: Tags,
     contact_tags: ContactTags,
     subscribers: Subscribers,
     audiences: Audiences,
@@ -155,12 +158,12 @@ async def list_contacts(
     scope = await check_scope(Scoped(audience=audience, client=client), principal, audiences)
     if not_served := [name for name in FILTERS_NOT_SERVED if request.query_params.get(name)]:
         raise refusal(dict.fromkeys(not_served, "not_supported"))
-    tag_filter, statuses = check_list_filters(tags, subscription_status)
+    names, statuses = check_names(tags), check_statuses(subscription_status)
     page = await subscribers.list(
         PageRequest(check_limit(limit), cursor=cursor or offset or None),
         audience=scope.audience,
-        statuses=statuses or ["pending", "subscribed", "unsubscribed"],
-        tags=tag_filter,
+        statuses=statuses,
+        tags=await find_filter(names, all_tags, scope.audience),
         unknown_tags="nobody",
     )
     carried = await contact_tags.list_of_many([one.contact.id for one in page.items], audience=scope.audience)

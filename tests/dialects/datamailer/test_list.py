@@ -21,7 +21,7 @@ from tests.dialects.datamailer.calls import (
     upsert,
 )
 from tests.dialects.datamailer.worlds import is_recent
-from tests.routers.calls import Json, state_of
+from tests.routers.calls import Json, make_tag, state_of
 
 
 async def walked(api: Api, *, by: str = "cursor", **params: Any) -> list[list[str]]:
@@ -120,11 +120,21 @@ async def carry(api: Api) -> None:
     ],
 )
 async def test_a_filter_by_tags_wants_all_of_them(api: Api, tags: str, wanted: list[str]) -> None:
-    """Names count by their slugs. A tag that is not there means that nobody is meant."""
+    """A tag that is not there means that nobody is meant."""
     await carry(api)
     before = await state_of(api.workspace)
     assert sorted(await emails(api, tags=tags)) == [f"{name}@example.com" for name in wanted]
     assert await state_of(api.workspace) == before
+
+
+async def test_a_filter_means_a_name_before_a_slug(api: Api) -> None:
+    """As PUT does: two tags of one vendor's slug are told apart by their names."""
+    for name in ("C", "C++", "日本語", "日本语"):
+        await make_tag(api, name)
+    for email, tag in (("c", "C"), ("cpp", "C++"), ("ja", "日本語"), ("zh", "日本语")):
+        await upsert(api, f"{email}@example.com", tags=[tag])
+    for tags, wanted in (("C++", "cpp"), ("c", "c"), ("C", "c"), ("c-2", "cpp"), ("日本语", "zh"), ("日本語", "ja")):
+        assert await emails(api, tags=tags) == [f"{wanted}@example.com"]
 
 
 async def test_a_filter_looks_at_the_tags_of_this_audience(api: Api) -> None:
