@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Query, Request
+from fastapi import Body, Depends, Query, Request
 from pydantic import WithJsonSchema
 from starlette.convertors import Convertor, register_url_convertor
 
@@ -75,6 +75,9 @@ register_url_convertor("datamailer_slug", _Slug())
 
 _NUMBER_MAX = 2**63 - 1
 
+# One that is missing is looked at like an empty object, by the checks that say what is missing in it.
+_BODY_IS_NEEDED = {"requestBody": {"required": True}}
+
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
@@ -101,7 +104,7 @@ async def _subject(
 _SubjectDep = Annotated[_Subject, Depends(_subject)]
 
 
-@tags_router.put("/api/contacts/{contact_id:datamailer_id}/tags")
+@tags_router.put("/api/contacts/{contact_id:datamailer_id}/tags", openapi_extra=_BODY_IS_NEEDED)
 @requires("tags:write", "contacts:read", native="PUT /contacts/{contact_id}/tags")
 async def replace_contact_tags(
     contact_tags: ContactTags,
@@ -109,10 +112,9 @@ async def replace_contact_tags(
     audiences: Audiences,
     principal: PrincipalDep,
     contact_id: str,
-    body: TagsIn | None = None,
+    body: Annotated[TagsIn, Body(default_factory=TagsIn)],
 ) -> ContactStatusWithTags:
     """Replace all tags that a contact carries in an audience. Names that mean no tag make one."""
-    body = body or TagsIn()
     subject = await _find_subject(subscribers, audiences, principal, contact_id, body)
     change = TagChange(subject.subscriber.contact.id, add=check_tags(body.tags), replace=True)
     return await _change_tags(contact_tags, subject, change)
@@ -150,9 +152,9 @@ async def list_contacts(
     cursor: Annotated[str, Query(description="The `next_cursor` of the page before.")] = "",
     offset: Annotated[str, Query(description="The vendor's other name of `cursor`.")] = "",
     limit: Annotated[
-        Annotated[str, WithJsonSchema({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX})],
+        Annotated[str | None, WithJsonSchema({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX})],
         Query(description=f"The most contacts that are wanted; {LIMIT_DEFAULT} if left out."),
-    ] = "",
+    ] = None,
 ) -> ContactList:
     """List the contacts that this client has an agreement with, with their tags."""
     scope = await check_scope(Scoped(audience=audience, client=client), principal, audiences)
@@ -160,7 +162,7 @@ async def list_contacts(
         raise refusal(dict.fromkeys(not_served, "not_supported"))
     names, statuses = check_names(tags), check_statuses(subscription_status)
     page = await subscribers.list(
-        PageRequest(check_limit(limit), cursor=cursor or offset or None),
+        PageRequest(check_limit(limit or ""), cursor=cursor or offset or None),
         audience=scope.audience,
         statuses=statuses,
         tags=await find_filter(names, all_tags, scope.audience),
@@ -178,17 +180,16 @@ async def list_contacts(
     )
 
 
-@contacts_router.post("/api/contacts")
+@contacts_router.post("/api/contacts", openapi_extra=_BODY_IS_NEEDED)
 @requires("contacts:write", "tags:write", native="POST /contacts")
 async def upsert_contact(
     contact_tags: ContactTags,
     subscribers: Subscribers,
     audiences: Audiences,
     principal: PrincipalDep,
-    body: ContactIn | None = None,
+    body: Annotated[ContactIn, Body(default_factory=ContactIn)],
 ) -> ContactStatusWithTags:
     """Make or update a contact by its email, and what it agreed to with this client."""
-    body = body or ContactIn()
     scope = await check_scope(body, principal, audiences)
     tags = check_new_tags(body.tags)
     done = await subscribers.upsert({"email": scope.email}, check_contact(body), tags=tags, audience=scope.audience)
@@ -212,17 +213,16 @@ async def get_contact_status(
     return ContactStatus(**status_of(found, email=scope.email, audience=scope.audience, client=scope.client))
 
 
-@subscriptions_router.post("/api/subscriptions/subscribe")
+@subscriptions_router.post("/api/subscriptions/subscribe", openapi_extra=_BODY_IS_NEEDED)
 @requires("contacts:write", "tags:write", native="PUT /contacts/{contact_id}/audiences/{slug}")
 async def subscribe(
     contact_tags: ContactTags,
     subscribers: Subscribers,
     audiences: Audiences,
     principal: PrincipalDep,
-    body: SubscribeIn | None = None,
+    body: Annotated[SubscribeIn, Body(default_factory=SubscribeIn)],
 ) -> ContactStatusWithTags:
     """Subscribe an address with this client, confirmed. One that is not known yet is made."""
-    body = body or SubscribeIn()
     scope = await check_scope(body, principal, audiences)
     tags = check_new_tags(body.tags)
     change = SubscriberChange(own=SubscriptionChange("subscribed", verified=True))
@@ -230,13 +230,15 @@ async def subscribe(
     return await _with_tags_now(contact_tags, done, scope)
 
 
-@subscriptions_router.post("/api/subscriptions/unsubscribe")
+@subscriptions_router.post("/api/subscriptions/unsubscribe", openapi_extra=_BODY_IS_NEEDED)
 @requires("contacts:write", native="PUT /contacts/{contact_id}/audiences/{slug}")
 async def unsubscribe(
-    subscribers: Subscribers, audiences: Audiences, principal: PrincipalDep, body: UnsubscribeIn | None = None
+    subscribers: Subscribers,
+    audiences: Audiences,
+    principal: PrincipalDep,
+    body: Annotated[UnsubscribeIn, Body(default_factory=UnsubscribeIn)],
 ) -> Unsubscribed:
     """Unsubscribe an address from this client, from the audience, or from everything. Its tags stay."""
-    body = body or UnsubscribeIn()
     ends = check_unsubscribe_scope(body)
     scope = await check_scope(body, principal, audiences)
     reason = check_reason(body.reason)

@@ -7,7 +7,7 @@ stands beside it.
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import MISSING, Field, WithJsonSchema
+from pydantic import MISSING, ConfigDict, Field, WithJsonSchema
 
 from app.repositories.contact_tags import ContactTag
 from app.repositories.subscribers import Subscriber, Suppression
@@ -67,8 +67,15 @@ _Suppression = Annotated[
 ]
 
 
+def _needed(*fields: str) -> ConfigDict:
+    """Says in the OpenAPI document which fields have to be there; that they are is seen to by checks.py."""
+    return ConfigDict(json_schema_extra={"required": list(fields)})
+
+
 class Scoped(LooseInput):
     """The audience that a call is about, and the client that makes it. Both are needed."""
+
+    model_config = _needed("audience", "client")
 
     audience: Annotated[_Slug, Field(description="Slug of the audience.")] = MISSING
     client: Annotated[_Slug, Field(description="Slug of the client that the key belongs to.")] = MISSING
@@ -77,11 +84,15 @@ class Scoped(LooseInput):
 class TagsIn(Scoped):
     """The tags that a contact shall carry in the audience."""
 
+    model_config = _needed("audience", "client", "tags")
+
     tags: Annotated[_Tags, Field(description="All of them, by name; [] clears.")] = MISSING
 
 
 class Addressed(Scoped):
     """A contact by its email, in an audience."""
+
+    model_config = _needed("email", "audience", "client")
 
     email: Annotated[_Email, Field(description="The address; compared whatever its case.")] = MISSING
 
@@ -104,6 +115,8 @@ class SubscribeIn(Addressed):
 
 class UnsubscribeIn(Addressed):
     """A contact that unsubscribes."""
+
+    model_config = _needed("email", "audience", "client", "scope")
 
     scope: Annotated[
         _UnsubscribeScope, Field(description="From this client, from the audience, or from everything.")
