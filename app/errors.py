@@ -40,9 +40,10 @@ class AppError(Exception):
 class Unauthenticated(AppError):
     """Unknown, revoked and expired keys are one reason, `invalid`: who guesses keys learns nothing."""
 
-    def __init__(self, reason: UnauthenticatedReason) -> None:
+    def __init__(self, reason: UnauthenticatedReason, detail: str = "") -> None:
         super().__init__(
-            {
+            detail
+            or {
                 "missing": "This call needs an API key.",
                 "malformed": "The authorization that was sent is not of the form this API takes.",
                 "invalid": "The API key is unknown, revoked or expired.",

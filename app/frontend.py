@@ -46,7 +46,7 @@ from app.logs import mask_keys, shown
 from app.middleware import Net
 from app.repositories.base import Principal
 from app.schemas.base import WITHOUT_NUL, UnionBranch
-from app.values import SCOPES
+from app.values import COLOR_PATTERN, SCOPES
 
 LISTED_ERRORS_MAX = 100
 
@@ -240,6 +240,24 @@ def mount(service: FastAPI, front_end: FrontEnd, application: FastAPI) -> None:
     service.router.routes.append(route)
 
 
+def origin_of(request: Request) -> str:
+    """Where the caller reached the service, for a vendor's links, which are absolute: `https://tags.example.com`.
+
+    Without a public URL that is what the caller says itself, if it is a host.
+    """
+    origin: str = request.state.origin
+    if origin:
+        return origin
+    host = request.headers.get("host", "")
+    if not _HOST.fullmatch(host):
+        name, port = request.scope.get("server") or ("localhost", None)
+        host = f"{name}:{port}" if port else name
+    return f"{request.scope['scheme']}://{host}"
+
+
+_HOST = re.compile(r"[0-9A-Za-z._~-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
+
+
 # The way in: the query string and the body.
 
 
@@ -409,6 +427,8 @@ def _field_error(item: Mapping[str, Any]) -> FieldError:
         return FieldError(location, kind, shown(item["msg"]))
     if kind == "string_pattern_mismatch" and item["ctx"]["pattern"] == WITHOUT_NUL:
         return FieldError(location, "invalid_characters", "This must not contain NUL.")
+    if kind == "string_pattern_mismatch" and item["ctx"]["pattern"] == COLOR_PATTERN:
+        return FieldError(location, "invalid_value", "This must be a color like #1af or #11aaff.")
     if kind == "missing" and item["msg"] != "Field required":
         return FieldError(location, "missing", shown(item["msg"]))
     if kind == "missing" and len(location) == 1:

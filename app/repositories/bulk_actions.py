@@ -344,13 +344,13 @@ class BulkActionRepository(Repository):
         async def work(connection: Connection) -> BulkAction:
             scope = {**self._caller, "tag_ids": wanted, "ids": members.ids, "audience": self._audience(audience)}
             tags = await connection.fetch(_LOCK_TAGS, **scope)
-            if len(tags) < len(wanted):
+            if not wanted or len(tags) < len(wanted):
                 raise _unknown("tag_ids", "tag")
             audience_id: UUID = tags[0]["audience_id"]
             scope["audience_id"] = audience_id
             known = await connection.fetch(_LOCK_MEMBERS, **scope)
             if len(known) < len(set(members.ids)):
-                raise _unknown("ids", "contact")
+                raise _unknown("ids", "member")
             statement = (_remove_tags if removes else _add_tags)(all_but=members.all_but)
             row = await connection.fetch_one(statement, **scope)
             _check_number(row["chosen"])
@@ -438,7 +438,9 @@ class BulkActionRepository(Repository):
 
 
 def _unknown(field: str, what: str) -> InvalidInput:
-    return InvalidInput([FieldError(("body", "metadata", field), "unknown_ids", f"One of them is no {what} here.")])
+    return InvalidInput(
+        [FieldError(("body", "metadata", field), "unknown_ids", f"One of them is no {what} of this audience.")]
+    )
 
 
 def _check_number(changes: int) -> None:

@@ -158,6 +158,24 @@ _LOCK_MEMBERS = Statement(
     """,
 )
 
+# The tags that several contacts shall get, held in one order. Taken contact by contact, each sorted by itself, two such
+# units, or one that deletes several tags, would wait for each other.
+_HOLD_TAGS = Statement(
+    "contact_tags.hold_tags",
+    """
+    select t.id
+    from tags t
+    join audiences a on a.workspace_id = t.workspace_id and a.id = t.audience_id
+    where t.workspace_id = :workspace_id and a.slug = :audience
+        and (
+            t.id = any(cast(:ref_ids as uuid[])) or t.name_key = any(cast(:ref_name_keys as text[]))
+            or t.slug = any(cast(:ref_slugs as text[]))
+        )
+    order by t.id
+    for key share of t
+    """,
+)
+
 _REFS = """
     scope as (
         select a.id, a.slug from audiences a where a.workspace_id = :workspace_id and a.slug = :audience
@@ -483,6 +501,8 @@ class ContactTagRepository(Repository):
         statement = _change(adds=True, removes=any(change.replace for change in changes), lists=False)
         values = self._values(changes, audience)
         await connection.fetch(_LOCK_MEMBERS, **values)
+        if len(changes) > 1:
+            await connection.fetch(_HOLD_TAGS, **values)
         row = await connection.fetch_one(statement, **values)
         if not row["done"]:
             raise Outdated

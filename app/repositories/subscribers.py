@@ -383,8 +383,8 @@ class SubscriberRepository(Repository):
             contact, joined = await self._upsert_within(connection, NewContact(fields, tags=tags), audience, own)
             if not joined:
                 raise Duplicate("contact", "email", fields["email"], contact.id)
-            # Whoever joined has agreed to the status by it.
-            if own.status is None or own.verified is not None:
+            # Whoever joined has agreed to the status by it, with its reason.
+            if own.status is None or own != SubscriptionChange(own.status, own.reason, own.has_reason):
                 return await self._agreed_within(connection, contact.id, audience, SubscriberChange(own))
             return await self._get_within(connection, contact.id, audience)
 
@@ -605,10 +605,11 @@ class SubscriberRepository(Repository):
         return await self._get_within(connection, contact_id, audience)
 
     async def _get_within(self, connection: Connection, contact_id: UUID, audience: str) -> Subscriber:
-        [row] = await connection.fetch(_find("id"), **self._caller, audience=audience, keys=[contact_id])
-        if row["id"] is None:
+        rows = await connection.fetch(_find("id"), **self._caller, audience=audience, keys=[contact_id])
+        # Without a row the audience itself is gone, which the next attempt says.
+        if not rows or rows[0]["id"] is None:
             raise Outdated
-        return _subscriber_from_row(row)
+        return _subscriber_from_row(rows[0])
 
     async def _change_state_within(self, connection: Connection, contact_id: UUID, change: SubscriberChange) -> None:
         """Change what is known of the address, which this unit holds."""

@@ -219,9 +219,10 @@ _COUNT_MADE_WITH = Statement(
     select (
         select count(*)
         from contact_tags ct
-        join contacts c on c.workspace_id = ct.workspace_id and c.id = ct.contact_id
+        join audience_members m on m.workspace_id = ct.workspace_id and m.audience_id = t.audience_id
+            and m.contact_id = ct.contact_id
         -- Both are the time of their transaction, so they are the same in no other one.
-        where ct.workspace_id = :workspace_id and ct.tag_id = t.id and ct.assigned_at = c.created_at
+        where ct.workspace_id = :workspace_id and ct.tag_id = t.id and ct.assigned_at = m.joined_at
     ) as n
     from tags t where t.workspace_id = :workspace_id and t.id = :tag_id and {_IS_IN_SIGHT}
     """,
@@ -364,9 +365,11 @@ class TagContactRepository(Repository):
         assigned_after: datetime | None = None,
         assigned_before: datetime | None = None,
         include_total: bool = False,
+        gone_is_empty: bool = False,
     ) -> Page[AssignedContact]:
         """A page of a tag's contacts by id, which is nearly the order in which they were made.
 
+        With `gone_is_empty` a tag that is not there has none: for who has just changed them, and must not hear 404.
         The total of the whole list is always there, that of a part of it only with `include_total`.
         """
         identity = fingerprint("tag_contacts", tag_id, assigned_after, assigned_before)
@@ -385,6 +388,8 @@ class TagContactRepository(Repository):
             offset=page.offset,
             after_id=after_id,
         )
+        if not rows and gone_is_empty:
+            return Page([], page, 0, None)
         if not rows:
             raise NotFound("tag", tag_id)
         return page_of(
@@ -396,7 +401,7 @@ class TagContactRepository(Repository):
         )
 
     async def count_made_with(self, tag_id: UUID) -> int:
-        """How many contacts were made with the tag and carry it still."""
+        """How many joined the tag's audience with the tag, and carry it still."""
         rows = await self._database.fetch(_COUNT_MADE_WITH, **self._caller, tag_id=tag_id)
         if not rows:
             raise NotFound("tag", tag_id)

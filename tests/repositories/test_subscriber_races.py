@@ -5,11 +5,16 @@ import random
 from typing import Any
 from uuid import UUID
 
+import asyncpg
+import pytest
+
 from app.errors import AppError, Duplicate, NotFound
 from app.pagination import PageRequest
 from app.repositories.audiences import AudienceRepository
-from app.repositories.contact_tags import ContactTagRepository, TagChange
-from app.repositories.contacts import ContactRepository
+from app.repositories.bulk_actions import BulkAction, BulkActionRepository, Selection
+from app.repositories.contact_tags import ContactTagRepository, TagChange, TagRef
+from app.repositories.contact_upserts import ContactUpsertRepository, NewContact
+from app.repositories.contacts import ContactFields, ContactRepository
 from app.repositories.memberships import MembershipRepository
 from app.repositories.subscribers import Subscriber, SubscriberChange, SubscriberRepository
 from app.repositories.subscriptions import SubscriptionChange
@@ -331,6 +336,52 @@ async def test_tags_that_go_while_they_are_added(arena: Arena) -> None:
             subscribers.upsert({"email": f"b{turn % 2}@example.com"}, SubscriberChange(), tags=names("short-lived")),
         )
         assert refusals(answers) == []
+
+
+async def test_a_batch_takes_tags_in_the_order_in_which_a_bulk_action_deletes_them(arena: Arena) -> None:
+    """Contact by contact it would hold the second tag while it waits for the first, as the delete does: a deadlock."""
+    made = await arena.repository(TagRepository).create_many([{"name": "t1"}, {"name": "t2"}])
+    first, second = sorted(one.tag.id for one in made)
+    upserts = arena.repository(ContactUpsertRepository)
+    fields: list[ContactFields] = [{"email": "a@example.com"}, {"email": "b@example.com"}]
+    await upserts.upsert([NewContact(one) for one in fields])
+    tagged = [
+        NewContact(one, tags=[TagRef(("body",), id=tag_id, name=None)])
+        for one, tag_id in zip(fields, (second, first), strict=True)
+    ]
+    somebody, watcher = await asyncpg.connect(arena.url), await asyncpg.connect(arena.url)
+    holding = somebody.transaction()
+    await holding.start()
+    await somebody.execute(
+        "select from tags where workspace_id = $1 and id = $2 for update", arena.principal.workspace_id, first
+    )
+    waiting: list[asyncio.Task[Any]] = []
+    for number, work in enumerate(
+        (
+            arena.repository(BulkActionRepository).delete_tags(Selection([first, second]), metadata={}),
+            upserts.upsert(tagged),
+        )
+    ):
+        waiting.append(asyncio.create_task(work))
+        while await watcher.fetchval(test_races.WAITING) <= number:
+            await asyncio.sleep(0.01)
+    await holding.rollback()
+    await somebody.close()
+    await watcher.close()
+    deleted, given = await all_of(*waiting)
+    assert isinstance(deleted, BulkAction)
+    # Its tags are gone, which is what it says.
+    assert isinstance(given, AppError)
+
+
+async def test_a_change_whose_tag_goes_before_its_answer(arena: Arena) -> None:
+    """Who has just changed a tag's contacts hears that there are none, not that the change was none."""
+    tags, carriers = arena.repository(TagRepository), arena.repository(TagContactRepository)
+    made = (await tags.create({"name": "short-lived"})).tag
+    await tags.delete(made.id)
+    assert (await carriers.list(made.id, PageRequest(10), gone_is_empty=True)).total == 0
+    with pytest.raises(NotFound):
+        await carriers.list(made.id, PageRequest(10))
 
 
 async def test_everything_at_once(arena: Arena) -> None:

@@ -31,7 +31,6 @@ from app.errors import (
 from app.frontend import FrontEnd, error_response, read_authorization
 
 _TABLE: dict[type[AppError], tuple[int, str]] = {
-    Unauthenticated: (401, "authentication_invalid"),
     # The only 403 whose code is documented is that of bulk actions.
     Forbidden: (403, "forbidden"),
     NotFound: (404, "not_found"),
@@ -51,6 +50,17 @@ _CODES: dict[tuple[str, str], str] = {
     ("-tag", "unknown_tag"): "invalid_tag",
     ("metadata", "unknown_ids"): "bulk_action_invalid_ids",
     ("metadata", "out_of_range"): "max_bulk_actions_exceeded",
+}
+
+# What its callers can do about it, where that is not the same in other front ends.
+_UNAUTHENTICATED = {
+    "missing": "This call needs an API key: send Authorization: Token <key>.",
+    "malformed": "The Authorization header must be: Token <key>.",
+}
+_DETAILS = {
+    "tag_invalid": "There is no tag with one of these ids.",
+    "audience_required": "The API key has no newsletter of its own: name one by Buttondown-Context, or make a key "
+    "with an audience.",
 }
 
 _RESOURCES = {"contact": "subscriber"}
@@ -80,8 +90,9 @@ def _rendered(error: AppError) -> tuple[int, dict[str, object]]:
         case Conflict():
             metadata = {name: str(value) for name, value in error.facts.items()}
             return 400, {"code": error.code, "detail": error.detail} | ({"metadata": metadata} if metadata else {})
-        case Unauthenticated(reason="missing"):
-            return 401, {"code": "authentication_missing", "detail": error.detail}
+        case Unauthenticated():
+            code = "authentication_missing" if error.reason == "missing" else "authentication_invalid"
+            return 401, {"code": code, "detail": _UNAUTHENTICATED.get(error.reason, error.detail)}
     status, code = _TABLE[type(error)]
     detail = error.detail
     if isinstance(error, NotFound):
@@ -93,7 +104,8 @@ def _invalid(errors: tuple[FieldError, ...]) -> tuple[int, dict[str, object]]:
     coded = [(error, code) for error in errors if (code := _code_of(error))]
     if len(coded) == len(errors):
         error, code = coded[0]
-        return 400, {"code": code, "detail": error.detail}
+        # Ids in the core's words are no ids of this API.
+        return 400, {"code": code, "detail": error.detail if error.kind else _DETAILS.get(code, error.detail)}
     # Where anything of the body has the wrong shape, the client is told of that first.
     shapes = [error for error in errors if not _code_of(error)]
     return 422, {
@@ -101,7 +113,7 @@ def _invalid(errors: tuple[FieldError, ...]) -> tuple[int, dict[str, object]]:
             {
                 "type": _TYPES.get(error.kind or error.code, error.kind or error.code),
                 "loc": _loc(error.location),
-                "msg": error.detail,
+                "msg": _DETAILS.get(error.code, error.detail),
             }
             for error in shapes
         ]

@@ -14,6 +14,7 @@ from app.dependencies import repository
 from app.dialects.buttondown.refusals import refusal, taken
 from app.dialects.buttondown.typeids import Ids, Prefix, decode
 from app.errors import Duplicate, NotFound, Unauthenticated
+from app.frontend import origin_of
 from app.logs import shown
 from app.pagination import LIMIT_DEFAULT, LIMIT_MAX, Page, PageRequest
 from app.repositories.audiences import AudienceRepository
@@ -27,7 +28,6 @@ _TYPEIDS_SINCE = date(2026, 1, 1)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # No list is that long, and the database can still count it.
 _OFFSET_MAX = 10**15
-_HOST = re.compile(r"[0-9A-Za-z._~-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
 
 
 async def read_context(request: Request, principal: Principal) -> Principal:
@@ -39,7 +39,10 @@ async def read_context(request: Request, principal: Principal) -> Principal:
     audiences = await repository(AudienceRepository)(request)
     newsletter = None if newsletter_id is None else await audiences.find_by_id(newsletter_id)
     if newsletter is None:
-        raise Unauthenticated("invalid")
+        raise Unauthenticated(
+            "invalid",
+            "The header Buttondown-Context must be the id of a newsletter: of an audience of the key's workspace.",
+        )
     return replace(principal, audience=newsletter.slug)
 
 
@@ -146,16 +149,4 @@ def link(
 def _url(request: Request, query: list[tuple[str, str]], number: int, size: int) -> str:
     sent = [*query, ("page", str(number)), ("page_size", str(size))]
     text = "&".join(f"{quote(key)}={quote(value, safe='')}" for key, value in sent)
-    return f"{_origin(request)}{quote(request.scope['path'])}?{text}"
-
-
-def _origin(request: Request) -> str:
-    """Where the client reached the service. Without a public URL that is what it says itself, if it is a host."""
-    if request.state.origin:
-        origin: str = request.state.origin
-        return origin
-    host = request.headers.get("host", "")
-    if not _HOST.fullmatch(host):
-        name, port = request.scope.get("server") or ("localhost", None)
-        host = f"{name}:{port}" if port else name
-    return f"{request.scope['scheme']}://{host}"
+    return f"{origin_of(request)}{quote(request.scope['path'])}?{text}"

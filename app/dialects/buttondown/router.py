@@ -12,6 +12,7 @@ from app.dialects.buttondown.parameters import BulkActionIdDep, IdsDep, NamedSub
 from app.dialects.buttondown.refusals import COLLISION_HEADER, refusal
 from app.dialects.buttondown.schemas import (
     NOT_KEPT,
+    READ_BY,
     STATUSES,
     BulkActionIn,
     BulkActionOut,
@@ -226,7 +227,7 @@ async def delete_subscriber(subscribers: Subscribers, named: NamedSubscriberDep,
 async def create_bulk_action(bulk_actions: BulkActions, ids: IdsDep, body: BulkActionIn) -> BulkActionOut:
     """Tag or un-tag many subscribers, or color or delete many tags; at once, all of it or nothing."""
     asked = body.metadata
-    sent = asked.model_dump()
+    sent = {name: value for name, value in asked.model_dump().items() if name in READ_BY[body.type]}
     if body.type == "apply_tags":
         members = _selection("sub", asked)
         done = await bulk_actions.apply_tags(_tag_ids(asked), members, removes=asked.action == "remove", metadata=sent)
@@ -263,12 +264,15 @@ def _refs(named: Sequence[str] | None) -> list[TagRef] | None:
     refs = []
     for place, text in enumerate(named):
         tag_id = decode("sub_tag", text)
+        if tag_id is None and text.startswith("sub_tag_"):
+            # An id that was damaged on its way would make a tag of that name.
+            raise refusal("tag_invalid", f"tags.{place} has the beginning of an id, and is none: {shown(text)}.")
         refs.append(TagRef(("body", "tags", place), id=tag_id, name=text if tag_id is None else None))
     return refs
 
 
 async def _with_tags(contact_tags: ContactTagRepository, found: Subscriber, ids: Ids) -> SubscriberOut:
-    return SubscriberOut.from_subscriber(found, await contact_tags.list(found.contact.id), ids)
+    return SubscriberOut.from_subscriber(found, await contact_tags.list_of_one(found.contact.id), ids)
 
 
 async def _tag_filter(tags: TagRepository, carrying: Sequence[str], not_carrying: Sequence[str]) -> TagFilter | None:
@@ -308,12 +312,21 @@ def _selection(prefix: Prefix, asked: BulkMetadata) -> Selection:
     return Selection(_parsed(prefix, listed or [], "ids"))
 
 
+_MISSING = {
+    "tag_ids": "Name the tags by their ids, or one of them by tag_id.",
+    "ids": 'List ids; ["all"] means all, and ids that begin with - all but those.',
+}
+
+
 def _parsed(prefix: Prefix, listed: Sequence[str], field: str) -> list[UUID]:
     if not listed:
-        raise refusal("bulk_action_invalid_ids", f'metadata.{field} is missing or empty. ["all"] in `ids` means all.')
+        raise refusal("bulk_action_invalid_ids", f"metadata.{field} is missing or empty. {_MISSING[field]}")
     if len(listed) > BULK_IDS_MAX:
         raise refusal("max_bulk_actions_exceeded", f"metadata.{field} has more than {BULK_IDS_MAX} ids.")
     found = [decode(prefix, text) for text in listed]
     if None in found:
-        raise refusal("bulk_action_invalid_ids", f"metadata.{field} holds {shown(listed[found.index(None)])}.")
+        wrong = shown(listed[found.index(None)])
+        like = f"{prefix}_0k28edc3fw896bp4mrhc535z5k"
+        detail = f"{wrong} in metadata.{field} is no id: each must be like {like}, or each with a - in front of it."
+        raise refusal("bulk_action_invalid_ids", detail)
     return [one for one in found if one is not None]

@@ -92,6 +92,8 @@ Name = Annotated[str, AfterValidator(_name), _NAME_SCHEMA]
 NamedTags = Annotated[list[Annotated[str, AfterValidator(_named_tag)]], Field(max_length=TAGS_MAX)]
 Color = Annotated[str, StringConstraints(pattern=COLOR_PATTERN), AfterValidator(normalize_color)]
 AnyText = Annotated[str, StringConstraints(pattern=WITHOUT_NUL)]
+# What may be an id, with - in front of it, and what is none.
+IdText = Annotated[str, StringConstraints(pattern=WITHOUT_NUL, max_length=100)]
 
 Collision: TypeAlias = Literal["no_op", "overwrite"]
 SubscriberCollision: TypeAlias = Literal["no_op", "fail", "add", "overwrite"]
@@ -168,15 +170,23 @@ class BulkMetadata(Input):
     """What a bulk action is about; each type reads its own."""
 
     ids: Annotated[
-        list[AnyText] | None | MISSING,
+        list[IdText] | None | MISSING,
         Field(description='Subscribers, or tags: a list, ["all"], or all of them with - in front: all but those.'),
     ] = MISSING
-    tag_ids: Annotated[list[AnyText] | None | MISSING, Field(description="For apply_tags.")] = MISSING
-    tag_id: Annotated[AnyText | None | MISSING, Field(description="For apply_tags, one of them.")] = MISSING
+    tag_ids: Annotated[list[IdText] | None | MISSING, Field(description="For apply_tags.")] = MISSING
+    tag_id: Annotated[IdText | None | MISSING, Field(description="For apply_tags, one of them.")] = MISSING
     action: Annotated[Literal["add", "remove"] | MISSING, Field(description="For apply_tags: add if left out.")] = (
         MISSING
     )
     color: Annotated[Color | None | MISSING, Field(description="For change_tags_colors.")] = MISSING
+
+
+# What each type reads, and keeps.
+READ_BY: dict[BulkActionType, tuple[str, ...]] = {
+    "apply_tags": ("tag_ids", "tag_id", "action", "ids"),
+    "change_tags_colors": ("color", "ids"),
+    "delete_tags": ("ids",),
+}
 
 
 class BulkActionIn(Input):

@@ -58,7 +58,7 @@ def read_pairs(encoded: bytes, source: str) -> dict[str, object]:
     except UnicodeDecodeError:
         raise Unreadable(f"The {source} is not in UTF-8.") from None
     fields: dict[str, object] = {}
-    elements: dict[str, dict[str, object]] = {}
+    elements: dict[str, _Elements] = {}
     for name, value in pairs:
         element = _ELEMENT.fullmatch(name)
         if element is None:
@@ -66,21 +66,32 @@ def read_pairs(encoded: bytes, source: str) -> dict[str, object]:
             elements.pop(name, None)
             continue
         field, key, deeper = element.groups()
-        held = elements.setdefault(field, {})
-        held[key or _next_key(held)] = {} if deeper else value
-        fields[field] = held
+        held = elements.setdefault(field, _Elements())
+        held.put(key, {} if deeper else value)
+        fields[field] = held.by_key
     return {
         name: list(value.values()) if isinstance(value, dict) and _is_list(value) else value
         for name, value in fields.items()
     }
 
 
-def _next_key(held: Mapping[str, object]) -> str:
-    # Where all came by `[]` this is how many there are; a number that was named is rarely higher.
-    number = len(held)
-    while str(number) in held:
-        number += 1
-    return str(number)
+class _Elements:
+    """What came for one field with brackets. `[]` takes the number behind the highest one so far, as in PHP."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[str, object] = {}
+        self._next = 0
+
+    def put(self, key: str, value: object) -> None:
+        """Keep an element by its key, or by the next number where it has none."""
+        key = key or str(self._next)
+        if _INDEX.fullmatch(key):
+            self._next = max(self._next, int(key) + 1)
+        self.by_key[key] = value
+
+
+# As PHP writes integers; longer ones are text to it.
+_INDEX = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
 def _is_list(held: Mapping[str, object]) -> bool:

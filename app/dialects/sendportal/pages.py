@@ -4,7 +4,6 @@ Links are absolute. Behind a proxy they begin with the public URL; without one w
 repeat `per_page`, so that following them keeps the size, and nothing else of the query: a key may stand there.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -16,6 +15,7 @@ from pydantic import WithJsonSchema
 
 from app.dialects.sendportal.checks import integer
 from app.dialects.sendportal.schemas import Links, Meta, PageLink
+from app.frontend import origin_of
 from app.pagination import PageRequest
 
 PER_PAGE_DEFAULT = 25
@@ -31,7 +31,6 @@ _OFFSET_MAX = 10**12
 # How many page numbers there are on either side of the current one, where not all are shown.
 _ON_EACH_SIDE = 3
 
-_HOST = re.compile(r"[\w.-]+(:\d+)?|\[[0-9a-fA-F:.]+\](:\d+)?", re.ASCII)
 
 PageParam = Annotated[
     str | None,
@@ -69,6 +68,9 @@ async def _page_of_subscribers(page: PageParam = None) -> Paging:
 async def _optional_paging(page: PageParam = None, per_page: PerPageParam = None) -> Paging | None:
     if page is None and per_page is None:
         return None
+    if per_page is None:
+        # Clients that count on from the whole list's `last_page` go on in pages of its length.
+        return Paging(_page(page), WHOLE_MAX, says_per_page=False)
     return await _paging(page, per_page)
 
 
@@ -94,7 +96,7 @@ def _per_page(text: str | None) -> int:
 
 def page_fields(request: Request, paging: Paging, shown: int, total: int) -> dict[str, Any]:
     """`links` and `meta` of a page that shows so many items of a list."""
-    path = _origin(request) + quote(request.scope["path"])
+    path = origin_of(request) + quote(request.scope["path"])
     size = f"per_page={paging.per_page}&" if paging.says_per_page else ""
     current, last = paging.page, max(ceil(total / paging.per_page), 1)
 
@@ -140,15 +142,3 @@ def _numbers(current: int, last: int) -> Sequence[int | None]:
     if current > last - window:
         return [1, 2, None, *range(last - (window + side - 1), last + 1)]
     return [1, 2, None, *range(current - side, current + side + 1), None, last - 1, last]
-
-
-def _origin(request: Request) -> str:
-    origin: str = request.state.origin
-    if origin:
-        return origin
-    host = request.headers.get("host", "")
-    if not _HOST.fullmatch(host):
-        # What the server listens on, where the caller named nothing that could be a host.
-        name, port = request.scope.get("server") or ("localhost", None)
-        host = f"{name}:{port}" if port else name
-    return f"{request.scope['scheme']}://{host}"

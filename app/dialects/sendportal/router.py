@@ -187,7 +187,7 @@ async def list_tag_subscribers(
     paging: OptionalPagingDep,
 ) -> SubscriberList | SubscriberPage:
     """List the subscribers of a tag: all of them, or pages where those are asked for or there are more than 1,000."""
-    return await _list_carriers(request, tag_contacts, subscribers, await _tag_id(tags, tag), paging)
+    return await _list_carriers(request, tag_contacts, subscribers, await _tag_id(tags, tag), paging, was_written=False)
 
 
 @tag_subscribers_router.post("/api/v1/tags/{tag}/subscribers")
@@ -205,7 +205,7 @@ async def add_tag_subscribers(
     named = await _named_subscribers(request, body, subscribers)
     tag_id = await _tag_id(tags, tag)
     await tag_contacts.assign(tag_id, named)
-    return await _list_carriers(request, tag_contacts, subscribers, tag_id, paging)
+    return await _list_carriers(request, tag_contacts, subscribers, tag_id, paging, was_written=True)
 
 
 @tag_subscribers_router.put("/api/v1/tags/{tag}/subscribers")
@@ -223,7 +223,7 @@ async def replace_tag_subscribers(
     named = await _named_subscribers(request, body, subscribers)
     tag_id = await _tag_id(tags, tag)
     await tag_contacts.replace(tag_id, named)
-    return await _list_carriers(request, tag_contacts, subscribers, tag_id, paging)
+    return await _list_carriers(request, tag_contacts, subscribers, tag_id, paging, was_written=True)
 
 
 @tag_subscribers_router.delete("/api/v1/tags/{tag}/subscribers")
@@ -241,7 +241,7 @@ async def remove_tag_subscribers(
     named = await _named_subscribers(request, body, subscribers)
     tag_id = await _tag_id(tags, tag)
     await tag_contacts.unassign(tag_id, named)
-    return await _list_carriers(request, tag_contacts, subscribers, tag_id, paging)
+    return await _list_carriers(request, tag_contacts, subscribers, tag_id, paging, was_written=True)
 
 
 @subscribers_router.get("/api/v1/subscribers")
@@ -280,7 +280,7 @@ async def put_subscriber(
     done = await subscribers.put(fields, own, tags=refs)
     if not done.joined:
         response.status_code = 200
-    carried = await contact_tags.list(done.subscriber.contact.id)
+    carried = await contact_tags.list_of_one(done.subscriber.contact.id)
     return TaggedSubscriberAnswer(data=TaggedSubscriberOut.from_subscriber(done.subscriber, carried))
 
 
@@ -383,9 +383,11 @@ async def _list_carriers(
     subscribers: SubscriberRepository,
     tag_id: UUID,
     paging: Paging | None,
+    *,
+    was_written: bool,
 ) -> SubscriberList | SubscriberPage:
     wanted = paging or Paging(1, WHOLE_MAX)
-    found = await tag_contacts.list(tag_id, wanted.request())
+    found = await tag_contacts.list(tag_id, wanted.request(), gone_is_empty=was_written)
     members = await subscribers.get_many([item.contact.id for item in found.items])
     listed = [
         SubscriberOut.from_subscriber(members[item.contact.id]) for item in found.items if item.contact.id in members

@@ -80,6 +80,16 @@ async def test_who_is_nobody(api: Api, method: str, body: object, name: str) -> 
     assert await state_of(api.workspace) == before
 
 
+@pytest.mark.parametrize("damaged", [UNKNOWN_TAG[:-1], UNKNOWN_TAG + "0", "sub_tag_", "sub_tag_8" + UNKNOWN_TAG[9:]])
+async def test_a_damaged_id_makes_no_tag_of_that_name(api: Api, damaged: str) -> None:
+    await make_subscriber(api)
+    before = await state_of(api.workspace)
+    refused = await send(api, "PATCH", f"/subscribers/{ADA}", {"tags": ["new", damaged]})
+    coded(refused, 400, "tag_invalid")
+    assert damaged in refused.json()["detail"]
+    assert await state_of(api.workspace) == before
+
+
 @pytest.mark.parametrize("form", ["name", "id", "uuid", "other case"])
 async def test_ways_to_name_a_tag(api: Api, form: str) -> None:
     tag = await make_tag(api, "VIP")

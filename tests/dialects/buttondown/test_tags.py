@@ -364,3 +364,11 @@ async def test_analytics_count_who_was_created_with_the_tag(api: Api) -> None:
     assert (await call(api, "GET", path))["created_subscribers"] == 0
     for nobody in (UNKNOWN_TAG, UNKNOWN, "x", third["id"]):
         coded(await send(api, "GET", f"/tags/{nobody}/analytics"), 404, "not_found")
+
+
+async def test_analytics_count_who_was_known_elsewhere_before(api: Api) -> None:
+    await native.call(api, "POST", "/audiences", {"name": "Club", "slug": "club"}, status=201)
+    await native.call(api, "POST", "/contacts", {"email": "ada@example.com"}, status=201, audience="club")
+    tag = await make_tag(api)
+    await make_subscriber(api, "ada@example.com", tags=["VIP"])
+    assert (await call(api, "GET", f"/tags/{tag['id']}/analytics"))["created_subscribers"] == 1

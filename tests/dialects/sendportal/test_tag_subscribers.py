@@ -126,7 +126,8 @@ async def test_pages_where_they_are_asked_for(api: Api) -> None:
         url = found["links"]["next"]
     assert walked == [people[:2], people[2:4], people[4:]]
     second = answered(await api.get(f"{BASE}/tags/{tag}/subscribers?page=1"))
-    assert (second["meta"]["per_page"], len(second["data"])) == (25, 5)
+    # As long as the list that is answered whole, which is where a client counts on from.
+    assert (second["meta"]["per_page"], len(second["data"])) == (1_000, 5)
     after = answered(
         await api.put(f"{BASE}/tags/{tag}/subscribers?per_page=2&page=2", json={"subscribers": people[:3]})
     )
