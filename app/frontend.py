@@ -325,7 +325,7 @@ async def _read_body(request: Request, limit: int) -> Request:
         # Nothing to parse and nothing to declare: validation says that the body is missing.
         return _ParsedRequest(request, b"", None)
     media_type = request.headers.get("content-type")
-    encoding = request.headers.get("content-encoding", "identity")
+    encoding = ", ".join(request.headers.getlist("content-encoding")) or "identity"
     if encoding.lower() != "identity":
         raise UnsupportedMediaType(media_type and shown(media_type), encoding=shown(encoding))
     parse: ParseBody = request.scope["state"]["front_end"].parse_body

@@ -105,7 +105,7 @@ def _invalid(errors: tuple[FieldError, ...]) -> tuple[int, dict[str, object]]:
     if len(coded) == len(errors):
         error, code = coded[0]
         # Ids in the core's words are no ids of this API.
-        return 400, {"code": code, "detail": error.detail if error.kind else _DETAILS.get(code, error.detail)}
+        return 400, {"code": code, "detail": _DETAILS.get(code, error.detail)}
     # Where anything of the body has the wrong shape, the client is told of that first.
     shapes = [error for error in errors if not _code_of(error)]
     return 422, {
@@ -123,6 +123,8 @@ def _invalid(errors: tuple[FieldError, ...]) -> tuple[int, dict[str, object]]:
 def _code_of(error: FieldError) -> str | None:
     if error.kind in NAME_CODES:
         return error.kind
+    if error.kind == "too_long" and error.location[1:] in (("metadata", "ids"), ("metadata", "tag_ids")):
+        return "max_bulk_actions_exceeded"
     place = str(error.location[1]) if len(error.location) > 1 else ""
     return None if error.kind else _CODES.get((place, error.code))
 

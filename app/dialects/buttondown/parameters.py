@@ -28,6 +28,8 @@ _TYPEIDS_SINCE = date(2026, 1, 1)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # No list is that long, and the database can still count it.
 _OFFSET_MAX = 10**15
+# Node takes 16 KiB of headers in all, and many a proxy 4 or 8.
+_LINK_MAX = 4096
 
 
 async def read_context(request: Request, principal: Principal) -> Principal:
@@ -134,14 +136,16 @@ def link(
 ) -> tuple[str | None, str | None]:
     """The absolute URLs of the next and the previous page, which are put into `Link`, too.
 
-    They repeat these filters. Before a page behind the end comes the last one that there is.
+    They repeat these filters; where those make the header too long for clients, the body alone has the links. Before
+    a page behind the end comes the last one that there is.
     """
     query = [(key, value) for key, value in request.query_params.multi_items() if key in filters]
     last = max(1, -(-(page.total or 0) // at.size))
     following = _url(request, query, at.number + 1, at.size) if page.next_cursor is not None else None
     preceding = _url(request, query, min(at.number - 1, last), at.size) if at.number > 1 else None
     links = [(following, "next"), (preceding, "prev")]
-    if header := ", ".join(f'<{url}>; rel="{rel}"' for url, rel in links if url):
+    header = ", ".join(f'<{url}>; rel="{rel}"' for url, rel in links if url)
+    if 0 < len(header) <= _LINK_MAX:
         response.headers["Link"] = header
     return following, preceding
 

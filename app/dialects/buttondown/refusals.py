@@ -8,7 +8,7 @@ from app.errors import Conflict, ConflictCode, Duplicate
 COLLISION_HEADER = "X-Buttondown-Collision-Behavior"
 
 # Rules of names, as the schemas raise them. They are told by a code, all other faults of a body by its fields.
-NAME_CODES = frozenset({"name_blank", "name_too_long", "name_invalid", "tag_invalid"})
+NAME_CODES = frozenset({"name_blank", "name_too_long", "name_invalid"})
 
 
 def refusal(code: str, detail: str, **metadata: str) -> Conflict:

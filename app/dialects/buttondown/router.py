@@ -29,6 +29,7 @@ from app.dialects.buttondown.schemas import (
     TagOut,
     TagPatch,
     broken_name_rule,
+    name_key,
     total_of,
 )
 from app.dialects.buttondown.typeids import Ids, Prefix, decode
@@ -40,8 +41,8 @@ from app.repositories.contact_tags import ContactTagRepository, TagRef
 from app.repositories.contacts import ContactFields
 from app.repositories.subscribers import Subscriber, SubscriberChange
 from app.repositories.subscriptions import SubscriptionChange
-from app.repositories.tags import TagFields, TagRepository
-from app.values import fold
+from app.repositories.tags import Tag, TagFields, TagRepository
+from app.values import fold, normalize_name
 
 tags_router = new_router("tags")
 subscribers_router = new_router("subscribers")
@@ -50,7 +51,6 @@ bulk_actions_router = new_router("bulk actions")
 # What a filter may name, in a query.
 FILTER_MAX = 200
 # What a bulk action may list.
-BULK_IDS_MAX = 200
 
 CollisionParam = Annotated[Collision, Header(alias=COLLISION_HEADER)]
 SubscriberCollisionParam = Annotated[SubscriberCollision, Header(alias=COLLISION_HEADER)]
@@ -160,13 +160,14 @@ async def list_subscribers(
 async def create_subscriber(
     subscribers: Subscribers,
     contact_tags: ContactTags,
+    tags: Tags,
     ids: IdsDep,
     body: SubscriberIn,
     collision: SubscriberCollisionParam = "no_op",
 ) -> SubscriberOut:
     """Create a subscriber. An address that is known is 400, or, by the collision header, takes what is sent."""
     given = _given(body)
-    fields, refs = _fields(given), _refs(given.get("tags"))
+    fields, refs = _fields(given), await _refs(tags, given.get("tags"))
     status = STATUSES[given["type"]] if "type" in given else None
     found: Subscriber | None
     if collision == "overwrite":
@@ -195,6 +196,7 @@ async def get_subscriber(
 async def update_subscriber(
     subscribers: Subscribers,
     contact_tags: ContactTags,
+    tags: Tags,
     ids: IdsDep,
     named: NamedSubscriberDep,
     body: SubscriberPatch,
@@ -208,7 +210,7 @@ async def update_subscriber(
         before.contact.id,
         _fields(given),
         own,
-        tags=_refs(given.get("tags")),
+        tags=await _refs(tags, given.get("tags")),
         tags_mode="add" if collision == "add" else "replace",
     )
     return await _with_tags(contact_tags, changed, ids)
@@ -257,18 +259,44 @@ def _fields(given: Mapping[str, Any]) -> ContactFields:
     return cast("ContactFields", {names[name]: value for name, value in given.items() if name in names})
 
 
-def _refs(named: Sequence[str] | None) -> list[TagRef] | None:
-    """Tags by id where they have the form of one, else by name. Slugs are not of this API."""
+async def _known(tags: TagRepository, named: Sequence[str]) -> dict[str, Tag]:
+    """The tags that are meant, those that there are: by id where it has the form of one, else by name."""
+    ids = {text: tag_id for text in named if (tag_id := decode("sub_tag", text))}
+    keys = {text: key for text in named if text not in ids and (key := name_key(text))}
+    found = await tags.find_many(ids=list(ids.values()), names=list(keys.values()))
+    by_id, by_key = {tag.id: tag for tag in found}, {fold(tag.name): tag for tag in found}
+    known = {text: by_id.get(tag_id) for text, tag_id in ids.items()}
+    known |= {text: by_key.get(key) for text, key in keys.items()}
+    return {text: tag for text, tag in known.items() if tag}
+
+
+async def _refs(tags: TagRepository, named: Sequence[str] | None) -> list[TagRef] | None:
+    """Tags by id where they have the form of one, else by name. Slugs are not of this API.
+
+    What cannot be the name of a new tag must be that of one that there is: other front ends have other rules.
+    """
     if named is None:
         return None
+    ids = {text: tag_id for text in named if (tag_id := decode("sub_tag", text))}
+    odd = {text: broken for text in named if text not in ids and (broken := _broken_rule(text))}
+    if odd:
+        ids |= {text: tag.id for text, tag in (await _known(tags, list(odd))).items()}
     refs = []
     for place, text in enumerate(named):
-        tag_id = decode("sub_tag", text)
-        if tag_id is None and text.startswith("sub_tag_"):
-            # An id that was damaged on its way would make a tag of that name.
-            raise refusal("tag_invalid", f"tags.{place} has the beginning of an id, and is none: {shown(text)}.")
-        refs.append(TagRef(("body", "tags", place), id=tag_id, name=text if tag_id is None else None))
+        if text in odd and text not in ids:
+            raise refusal("tag_invalid", f"tags.{place} is no tag that there is, nor can it be one. {odd[text]}")
+        tag_id = ids.get(text)
+        refs.append(TagRef(("body", "tags", place), id=tag_id, name=None if tag_id else normalize_name(text)))
     return refs
+
+
+def _broken_rule(text: str) -> str | None:
+    """Why no new tag is made of a text that a list of tags has."""
+    if text.startswith("sub_tag_"):
+        # An id that was damaged on its way would make a tag of that name.
+        return f"{shown(text)} begins like an id, and is none."
+    broken = broken_name_rule(text)
+    return broken[1] if broken else None
 
 
 async def _with_tags(contact_tags: ContactTagRepository, found: Subscriber, ids: Ids) -> SubscriberOut:
@@ -280,16 +308,12 @@ async def _tag_filter(tags: TagRepository, carrying: Sequence[str], not_carrying
     named = [*carrying, *not_carrying]
     if not named:
         return None
-    by_id = {text: tag_id for text in named if (tag_id := decode("sub_tag", text))}
-    names = [text for text in named if text not in by_id and broken_name_rule(text) is None]
-    found = await tags.find_many(ids=list(by_id.values()), names=names)
-    slugs: dict[UUID | str, str] = {tag.id: tag.slug for tag in found} | {fold(tag.name): tag.slug for tag in found}
+    known = await _known(tags, named)
+    if unknown := [text for text in named if text not in known]:
+        raise refusal("invalid_tag", f"There is no tag {shown(unknown[0])}.")
 
     def resolved(texts: Sequence[str], parameter: str) -> list[NamedTag]:
-        keys = [by_id.get(text) or (fold(text) if text in names else "") for text in texts]
-        if unknown := [text for text, key in zip(texts, keys, strict=True) if key not in slugs]:
-            raise refusal("invalid_tag", f"There is no tag {shown(unknown[0])}.")
-        return [NamedTag(slugs[key], ("query", parameter)) for key in keys]
+        return [NamedTag(known[text].slug, ("query", parameter)) for text in texts]
 
     return TagFilter(any=resolved(carrying, "tag"), none=resolved(not_carrying, "-tag"))
 
@@ -321,8 +345,6 @@ _MISSING = {
 def _parsed(prefix: Prefix, listed: Sequence[str], field: str) -> list[UUID]:
     if not listed:
         raise refusal("bulk_action_invalid_ids", f"metadata.{field} is missing or empty. {_MISSING[field]}")
-    if len(listed) > BULK_IDS_MAX:
-        raise refusal("max_bulk_actions_exceeded", f"metadata.{field} has more than {BULK_IDS_MAX} ids.")
     found = [decode(prefix, text) for text in listed]
     if None in found:
         wrong = shown(listed[found.index(None)])

@@ -34,10 +34,19 @@ from app.schemas.base import (
     SecondaryId,
     Timestamp,
 )
-from app.values import COLOR_PATTERN, DEFAULT_COLOR, has_control_characters, normalize_color, normalize_name
+from app.values import (
+    COLOR_PATTERN,
+    DEFAULT_COLOR,
+    fold,
+    has_control_characters,
+    normalize_color,
+    normalize_name,
+)
+from app.values import NAME_MAX_LENGTH as CORE_NAME_MAX_LENGTH
 
 NAME_MAX_LENGTH = 100
 TAGS_MAX = 1_000
+BULK_IDS_MAX = 200
 
 _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 
@@ -62,19 +71,19 @@ def broken_name_rule(text: str) -> tuple[str, str] | None:
     return None
 
 
+def name_key(text: str) -> str | None:
+    """How a tag of this name is found, whoever made it. None if the core has no such names."""
+    if len(text) > RAW_LENGTH_FACTOR * CORE_NAME_MAX_LENGTH or has_control_characters(text):
+        return None
+    try:
+        return fold(normalize_name(text))
+    except ValueError:
+        return None
+
+
 def _name(text: str) -> str:
     if broken := broken_name_rule(text):
         code, detail = broken
-        raise PydanticCustomError(code, detail)
-    return normalize_name(text)
-
-
-def _named_tag(text: str) -> str:
-    """A tag as subscribers name it: an id as it stands, a name as it is stored."""
-    if decode("sub_tag", text) is not None:
-        return text
-    if broken := broken_name_rule(text):
-        code, detail = "tag_invalid", broken[1]
         raise PydanticCustomError(code, detail)
     return normalize_name(text)
 
@@ -89,11 +98,12 @@ _NAME_SCHEMA = WithJsonSchema(
     }
 )
 Name = Annotated[str, AfterValidator(_name), _NAME_SCHEMA]
-NamedTags = Annotated[list[Annotated[str, AfterValidator(_named_tag)]], Field(max_length=TAGS_MAX)]
+NamedTags = Annotated[list[str], Field(max_length=TAGS_MAX)]
 Color = Annotated[str, StringConstraints(pattern=COLOR_PATTERN), AfterValidator(normalize_color)]
 AnyText = Annotated[str, StringConstraints(pattern=WITHOUT_NUL)]
 # What may be an id, with - in front of it, and what is none.
 IdText = Annotated[str, StringConstraints(pattern=WITHOUT_NUL, max_length=100)]
+BulkIds = Annotated[list[IdText], Field(max_length=BULK_IDS_MAX)]
 
 Collision: TypeAlias = Literal["no_op", "overwrite"]
 SubscriberCollision: TypeAlias = Literal["no_op", "fail", "add", "overwrite"]
@@ -170,10 +180,10 @@ class BulkMetadata(Input):
     """What a bulk action is about; each type reads its own."""
 
     ids: Annotated[
-        list[IdText] | None | MISSING,
+        BulkIds | None | MISSING,
         Field(description='Subscribers, or tags: a list, ["all"], or all of them with - in front: all but those.'),
     ] = MISSING
-    tag_ids: Annotated[list[IdText] | None | MISSING, Field(description="For apply_tags.")] = MISSING
+    tag_ids: Annotated[BulkIds | None | MISSING, Field(description="For apply_tags.")] = MISSING
     tag_id: Annotated[IdText | None | MISSING, Field(description="For apply_tags, one of them.")] = MISSING
     action: Annotated[Literal["add", "remove"] | MISSING, Field(description="For apply_tags: add if left out.")] = (
         MISSING

@@ -108,8 +108,9 @@ def input_of(request: Request, body: In | None) -> Mapping[str, Any]:
             if (value := getattr(body, name)) is not MISSING
         }
     if request.method == "POST":
+        headers = request.headers.getlist("x-http-method-override")
         for place, asked in (
-            (("header", "X-HTTP-Method-Override"), request.headers.get("x-http-method-override")),
+            *((("header", "X-HTTP-Method-Override"), value) for value in headers),
             (("body", "_method"), given.get("_method")),
         ):
             if isinstance(asked, str) and asked.strip().upper() in METHODS - {"POST"}:

@@ -253,9 +253,19 @@ async def test_two_hundred_ids_at_most(api: Api, world: World, field: str) -> No
     metadata = {"ids": world.ids[:1], "tag_ids": world.tag_ids[:1]}
     metadata[field] *= 200
     await bulk(api, "apply_tags", **metadata)
-    metadata[field] += metadata[field][:1]
-    refused = await send(api, "POST", "/bulk_actions", {"type": "apply_tags", "metadata": metadata})
-    coded(refused, 400, "max_bulk_actions_exceeded")
+    # How many there are comes first: a long list of what is no id is not told item by item.
+    for more in (metadata[field][:1], [1] * 100_000):
+        body = {"type": "apply_tags", "metadata": metadata | {field: metadata[field] + more}}
+        refused = await send(api, "POST", "/bulk_actions", body)
+        coded(refused, 400, "max_bulk_actions_exceeded")
+        assert "200" in refused.json()["detail"]
+
+
+async def test_only_what_the_type_reads_is_kept(api: Api, world: World) -> None:
+    asked = {"ids": world.tag_ids[:1], "color": "#aabbcc", "tag_id": "x", "tag_ids": ["x"], "action": "remove"}
+    done = await bulk(api, "change_tags_colors", **asked)
+    assert done["metadata"] == {"ids": world.tag_ids[:1], "color": "#aabbcc"}
+    assert await call(api, "GET", f"/bulk_actions/{done['id']}") == done
 
 
 SHAPES: list[tuple[Any, list[tuple[str, list[str | int]]]]] = [

@@ -1,6 +1,7 @@
 """Subscribers: how their tags are named, added and replaced, what a collision does, and who is in a list."""
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -78,6 +79,23 @@ async def test_who_is_nobody(api: Api, method: str, body: object, name: str) -> 
     before = await state_of(api.workspace)
     coded(await send(api, method, f"/subscribers/{name}", body), 404, "not_found")
     assert await state_of(api.workspace) == before
+
+
+@pytest.mark.parametrize("name", ["★", "x" * 120, "sub_tag_x", "🏳️‍🌈"])
+async def test_tags_that_other_front_ends_named(api: Api, name: str) -> None:
+    """No tag is made of such a name, but one that there is stays with whoever carries it, and is found."""
+    tag = await native.call(api, "POST", "/tags", {"name": name}, status=201)
+    await make_subscriber(api)
+    await native.call(api, "POST", f"/tags/{tag['id']}/contacts", {"emails": [ADA]})
+    for headers in ({}, ADD):
+        body = {"tags": [*await tags_of(api, ADA), "new"]}
+        assert name in body["tags"]
+        changed = await call(api, "PATCH", f"/subscribers/{ADA}", body, headers=headers)
+        assert set(changed["tags"]) == {name, "new"}
+    found = await call(api, "GET", f"/subscribers?tag={quote(name)}")
+    assert [one["email_address"] for one in found["results"]] == [ADA]
+    again = await call(api, "POST", "/subscribers", {"email_address": "b@x.io", "tags": [name.upper()]}, status=201)
+    assert again["tags"] == [name]
 
 
 @pytest.mark.parametrize("damaged", [UNKNOWN_TAG[:-1], UNKNOWN_TAG + "0", "sub_tag_", "sub_tag_8" + UNKNOWN_TAG[9:]])

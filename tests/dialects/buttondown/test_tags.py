@@ -343,6 +343,18 @@ async def test_links_are_absolute_without_a_public_url(api: Api, host: str, orig
     assert httpx.URL(response.links["next"]["url"]).path == "/buttondown/v1/tags"
 
 
+async def test_a_header_that_clients_would_not_take_is_left_out(api: Api) -> None:
+    for name in "ab":
+        await make_tag(api, name)
+    query = "&".join(f"tag={'a' * 100}" for _ in range(10))
+    await make_subscriber(api, "a@x.io", tags=["a" * 100])
+    await make_subscriber(api, "b@x.io", tags=["a" * 100])
+    for times, has_header in ((1, True), (5, False)):
+        response = await send(api, "GET", f"/subscribers?page_size=1&{'&'.join([query] * times)}")
+        assert ("Link" in response.headers) == has_header
+        assert answered(response)["next"].count("tag=") == 10 * times
+
+
 # Analytics.
 
 
