@@ -14,6 +14,7 @@ from app.errors import AppError, Conflict, InvalidInput, NotFound
 from app.pagination import Page, PageRequest
 from app.repositories.audiences import AudienceRepository
 from app.repositories.base import AnyRepository, Repository
+from app.repositories.bulk_actions import BulkActionRepository, Selection
 from app.repositories.contact_tags import ContactTagRepository, TagChange, TagRef
 from app.repositories.contact_upserts import ContactUpsertRepository, NewContact
 from app.repositories.tag_contacts import ContactField, ContactRefs, TagContactRepository
@@ -281,3 +282,28 @@ async def test_tags_by_id_on_a_contact_are_those_of_the_audience(town: Town) -> 
             await repository.change(TagChange(row["id"], add=[TagRef(("body", "tag_ids", 0), id=tag_id)]))
         assert refused.value.code == "unknown_ids"
     assert await state_of(town.workspace) == before
+
+
+@pytest.mark.parametrize("verb", ["apply_tags", "remove_tags", "recolor_tags", "delete_tags"])
+async def test_bulk_actions_are_of_the_audience(town: Town, verb: str) -> None:
+    """They are of one audience, too, and all that there are means all of that one."""
+    before = await state_of(town.workspace)
+    repository = town.limited(BulkActionRepository)
+
+    async def act(tag_id: UUID) -> object:
+        match verb:
+            case "recolor_tags":
+                return await repository.recolor_tags(Selection([tag_id]), "#aabbcc", metadata={})
+            case "delete_tags":
+                return await repository.delete_tags(Selection([tag_id]), metadata={})
+        everybody = Selection([], all_but=True)
+        return await repository.apply_tags([tag_id], everybody, removes=verb == "remove_tags", metadata={})
+
+    for tag_id in (town.other, UUID(RANDOM_ID)):
+        with pytest.raises(InvalidInput) as refused:
+            await act(tag_id)
+        assert refused.value.code == "unknown_ids"
+    assert await state_of(town.workspace) == before
+    await act(town.own)
+    assert await carriers(town, town.other) == ["c0", "c1"]
+    assert (await town.native(TagRepository).get(town.other)).color != "#aabbcc"
