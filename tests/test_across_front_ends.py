@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from starlette.types import ASGIApp
@@ -425,6 +426,7 @@ EVERY_VERB = [
 ]
 
 
+@pytest.mark.timeout(120 + 10 * EXAMPLES)
 @example(EVERY_VERB)
 @given(PROGRAMS)
 @settings(

@@ -429,15 +429,7 @@ class SubscriberRepository(Repository):
 
         A new one is subscribed unless told otherwise. Ids that are no tag's are InvalidInput.
         """
-        audience = self._audience(audience)
-
-        async def work(connection: Connection) -> PutSubscriber:
-            new, joins = NewContact(fields, tags=tags), own or SubscriptionChange("subscribed")
-            contact, joined = await self._upsert_within(connection, new, audience, joins, tags_mode="replace")
-            change = SubscriberChange(own)
-            return PutSubscriber(await self._agreed_within(connection, contact.id, audience, change), joined)
-
-        return await self._sibling(ContactUpsertRepository).attempt(work)
+        return await self._put(fields, own, tags, audience)
 
     async def overwrite(
         self,
@@ -451,22 +443,34 @@ class SubscriberRepository(Repository):
 
         None, with nothing written, for a member who is suppressed.
         """
-        audience = self._audience(audience)
-
-        async def work(connection: Connection) -> Subscriber:
-            agreed = SubscriptionChange(status or "subscribed")
-            contact, joined = await self._upsert_within(
-                connection, NewContact(fields, tags=tags), audience, agreed, tags_mode="replace"
-            )
-            if not joined and (await self._get_within(connection, contact.id, audience)).suppressed:
-                raise _IsSuppressed
-            own = SubscriptionChange(status) if status else None
-            return await self._agreed_within(connection, contact.id, audience, SubscriberChange(own))
-
+        own = SubscriptionChange(status) if status else None
         try:
-            return await self._sibling(ContactUpsertRepository).attempt(work)
+            return (await self._put(fields, own, tags, audience, spares_suppressed=True)).subscriber
         except _IsSuppressed:
             return None
+
+    async def _put(
+        self,
+        fields: ContactFields,
+        own: SubscriptionChange | None,
+        tags: Sequence[TagRef] | None,
+        audience: str | None,
+        *,
+        spares_suppressed: bool = False,
+    ) -> PutSubscriber:
+        audience = self._audience(audience)
+
+        async def work(connection: Connection) -> PutSubscriber:
+            new, joins = NewContact(fields, tags=tags), own or SubscriptionChange("subscribed")
+            contact, joined = await self._upsert_within(connection, new, audience, joins, tags_mode="replace")
+            if spares_suppressed and not joined:
+                found = await self._get_within(connection, contact.id, audience)
+                if found.suppressed:
+                    raise _IsSuppressed
+            change = SubscriberChange(own)
+            return PutSubscriber(await self._agreed_within(connection, contact.id, audience, change), joined)
+
+        return await self._sibling(ContactUpsertRepository).attempt(work)
 
     async def update(
         self,
