@@ -12,13 +12,13 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, disable_created_metrics
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
@@ -181,13 +181,32 @@ def shared_by_workers() -> Iterator[None]:
         yield
 
 
+class _Collector(MultiProcessCollector):
+    """Passes over files that are empty, on which the library fails.
+
+    They are of processes that have just begun; what the file has once, it keeps. Seen in prometheus-client 0.26.
+    """
+
+    def collect(self) -> Iterable[Metric]:
+        files = [str(file) for file in Path(_DIRECTORY or "").glob("*.db") if _has_values(file)]
+        merged: Iterable[Metric] = self.merge(files)  # type: ignore[no-untyped-call]
+        return merged
+
+
+def _has_values(file: Path) -> bool:
+    try:
+        return file.stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
 def expose(accept: str, accept_encoding: str) -> tuple[bytes, dict[str, str]]:
     """All series, as text or OpenMetrics, compressed or not, and the headers that say which. Takes no SQL."""
     registry = _registry
     if _DIRECTORY is not None:
         registry = CollectorRegistry()
         Path(_DIRECTORY).mkdir(parents=True, exist_ok=True)
-        MultiProcessCollector(registry, _DIRECTORY)  # type: ignore[no-untyped-call]
+        _Collector(registry, _DIRECTORY)  # type: ignore[no-untyped-call]
     # The library fails on versions that are none, and says others back.
     readable = ",".join(kind for kind in accept.split(",") if not _ODD_VERSION.search(kind))
     encode, content_type = choose_encoder(readable)

@@ -221,3 +221,14 @@ async def test_a_directory_that_was_cleaned_up_is_made_again(new_database: MakeD
         assert eventually(lambda: len(workers_of(service)) == 2 and first not in workers_of(service))
         list_tags(service, 5)
         assert eventually(lambda: total(scrape(service), "polytag_database_pool_size") >= 8)
+
+
+@needs_proc
+async def test_a_worker_that_is_only_beginning_fails_no_answer(new_database: MakeDatabase) -> None:
+    """The file of its values is empty for a moment, and for ever if it is killed in that moment."""
+    url = await new_database()
+    with Service("--workers", "2", POLYTAG_DATABASE_URL=url) as service:
+        directory = directory_of(workers_of(service)[0])
+        for name in ("counter_1.db", "histogram_1.db", "gauge_livesum_1.db"):
+            (directory / name).touch()
+        assert eventually(lambda: total(scrape(service), "polytag_database_pool_size") == 16)
