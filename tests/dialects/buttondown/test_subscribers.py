@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import pytest
 
-from app.repositories.subscribers import SubscriberChange, SubscriberRepository
+from app.repositories.subscribers import Subscriber, SubscriberChange, SubscriberRepository
 from app.repositories.subscriptions import SubscriptionChange
 from tests.conftest import Api
 from tests.dialects.buttondown.calls import (
@@ -382,3 +382,26 @@ async def test_somebody_known_elsewhere_is_new_here(api: Api) -> None:
     await native.make_audience(api, "club", elsewhere["id"])
     await call(api, "DELETE", f"/subscribers/{made['id']}", status=204)
     assert (await native.call(api, "GET", f"/contacts/{elsewhere['id']}"))["email"] == ADA
+
+
+@pytest.mark.parametrize(("method", "verb"), [("POST", "create"), ("PATCH", "update")])
+async def test_a_subscriber_who_goes_before_the_answer(
+    api: Api, monkeypatch: pytest.MonkeyPatch, method: str, verb: str
+) -> None:
+    """What was changed is not answered as if nothing had been: nobody carries nothing."""
+    if method == "PATCH":
+        await make_subscriber(api)
+    change = getattr(SubscriberRepository, verb)
+
+    async def changed_and_gone(self: SubscriberRepository, *words: Any, **options: Any) -> Subscriber:
+        done: Subscriber = await change(self, *words, **options)
+        await self.delete(done.contact.id)
+        return done
+
+    monkeypatch.setattr(SubscriberRepository, verb, changed_and_gone)
+    path, status = f"/subscribers/{ADA}", 200
+    body: Json = {"tags": ["VIP"]}
+    if method == "POST":
+        path, body, status = "/subscribers", {"email_address": ADA, **body}, 201
+    answer = await call(api, method, path, body, status=status)
+    assert (answer["email_address"], answer["tags"]) == (ADA, [])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from app.repositories.contact_tags import ContactTagRepository
+from app.repositories.subscribers import PutSubscriber, SubscriberRepository
 from app.repositories.tags import TagRepository
 from tests.conftest import Api
 from tests.dialects.sendportal.calls import (
@@ -309,3 +310,18 @@ async def test_a_tag_that_goes_after_it_was_looked_up(api: Api, monkeypatch: pyt
     monkeypatch.undo()
     found = await call(api, "GET", f"/subscribers/{number}")
     assert (found["first_name"], found["tags"]) == (None, [])
+
+
+async def test_a_subscriber_who_goes_before_the_answer(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was made is not answered as if nothing had been: nobody carries nothing."""
+    tag = await make_tag(api, "VIP")
+    put = SubscriberRepository.put
+
+    async def put_and_gone(self: SubscriberRepository, *words: Any, **options: Any) -> PutSubscriber:
+        done = await put(self, *words, **options)
+        await self.delete(done.subscriber.contact.id)
+        return done
+
+    monkeypatch.setattr(SubscriberRepository, "put", put_and_gone)
+    answer = await call(api, "POST", "/subscribers", {"email": EMAIL, "tags": [tag]}, status=201)
+    assert (answer["email"], answer["tags"]) == (EMAIL, [])

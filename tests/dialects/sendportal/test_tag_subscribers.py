@@ -3,12 +3,13 @@
 import asyncio
 import json
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
 
 from app.repositories.subscribers import SubscriberRepository
-from app.repositories.tag_contacts import TagContactRepository
+from app.repositories.tag_contacts import ContactRefs, TagContactRepository
 from app.repositories.tags import TagRepository
 from tests.conftest import Api
 from tests.dialects.sendportal.calls import (
@@ -195,3 +196,20 @@ async def test_a_tag_that_goes_after_it_was_looked_up(api: Api, monkeypatch: pyt
     monkeypatch.setattr(TagContactRepository, "assign", late)
     response = await api.post(f"{BASE}/tags/{tag}/subscribers", json={"subscribers": [subscriber]})
     assert answered(response, 404) == {"message": "No query results for tag"}
+
+
+@pytest.mark.parametrize(("method", "verb"), [("POST", "assign"), ("PUT", "replace"), ("DELETE", "unassign")])
+async def test_a_tag_that_goes_before_the_answer(
+    api: Api, monkeypatch: pytest.MonkeyPatch, method: str, verb: str
+) -> None:
+    """What was changed is not answered as if nothing had been: the tag has nobody, now that it is gone."""
+    tag, [subscriber] = await make_tag(api, "VIP"), await make_subscribers(api, 1)
+    change = getattr(TagContactRepository, verb)
+
+    async def changed_and_gone(self: TagContactRepository, tag_id: UUID, named: ContactRefs) -> object:
+        done: object = await change(self, tag_id, named)
+        await api.workspace.repository(TagRepository).delete(tag_id)
+        return done
+
+    monkeypatch.setattr(TagContactRepository, verb, changed_and_gone)
+    assert await call(api, method, f"/tags/{tag}/subscribers", {"subscribers": [subscriber]}) == []
