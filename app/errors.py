@@ -9,10 +9,15 @@ AppError
 ├── Unreadable              the body is not JSON in UTF-8
 ├── UnsupportedMediaType    the body is not declared as JSON
 ├── TooLarge                the body is longer than the limit
+├── SlowBody                the body did not come in time
 ├── InvalidInput            fields that break a rule, each with its place
 ├── InvalidCursor           a cursor that was damaged, or made for another list
 ├── Duplicate               the value is taken, and by whom
 ├── Conflict                the state of the object does not allow it
+├── PreconditionFailed      the object is not as If-Match says
+├── IdempotencyKeyReused    the key of another request
+├── StillRunning            the first request of this idempotency key has not ended
+├── RateLimited             the key asks more often than it may
 ├── Unavailable             the database is away, busy or too slow: try again
 └── InternalError           a fault of this service
 
@@ -114,6 +119,13 @@ class TooLarge(AppError):
         self.limit = limit
 
 
+class SlowBody(AppError):
+    """The rest of the body was waited for as long as a request may take. Nothing was written."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The body did not come within {seconds:g} seconds. Nothing was written.")
+
+
 @dataclass(frozen=True, slots=True)
 class FieldError:
     """One broken rule: where (the first part names the source: body, query, path or header), which, and in words."""
@@ -198,6 +210,43 @@ class Conflict(AppError):
         super().__init__(detail)
         self.code = code
         self.facts = facts
+
+
+class PreconditionFailed(AppError):
+    """Somebody else changed it since the caller read it."""
+
+    def __init__(self, resource: str) -> None:
+        super().__init__(
+            f"The {resource} is not as If-Match says: it was changed since. Nothing was written. Read it again, and "
+            "repeat the change with the ETag of that answer."
+        )
+        self.resource = resource
+
+
+class IdempotencyKeyReused(AppError):
+    """The key came before with another method, path, query or body."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This idempotency key belongs to another request: its method, path, query or body was not this one. "
+            "Nothing was written. A new request needs a new key."
+        )
+
+
+class StillRunning(AppError):
+    """Whether the first request of this idempotency key succeeds is not known yet. `retry_after` is in seconds."""
+
+    def __init__(self, *, retry_after: int = 1) -> None:
+        super().__init__("The first request with this idempotency key is still running. Repeat this one later.")
+        self.retry_after = retry_after
+
+
+class RateLimited(AppError):
+    """Nothing was looked at but the key. `retry_after` is in seconds, at least 1."""
+
+    def __init__(self, detail: str, *, retry_after: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
 
 
 class Unavailable(AppError):

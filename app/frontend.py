@@ -35,7 +35,9 @@ from app.errors import (
     InvalidInput,
     MethodNotAllowed,
     NotFound,
+    RateLimited,
     RouteNotFound,
+    StillRunning,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -370,7 +372,7 @@ def _headers_of(error: AppError, scheme: str) -> dict[str, str]:
         return {"WWW-Authenticate": f'{scheme} error="insufficient_scope", scope="{scopes}"'}
     if isinstance(error, MethodNotAllowed):
         return {"Allow": ", ".join(error.allowed)}
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | StillRunning | RateLimited):
         return {"Retry-After": str(error.retry_after)}
     return {}
 

@@ -29,12 +29,17 @@ from app.errors import (
     Duplicate,
     FieldError,
     Forbidden,
+    IdempotencyKeyReused,
     InternalError,
     InvalidCursor,
     InvalidInput,
     MethodNotAllowed,
     NotFound,
+    PreconditionFailed,
+    RateLimited,
     RouteNotFound,
+    SlowBody,
+    StillRunning,
     TooLarge,
     Unauthenticated,
     UnauthenticatedReason,
@@ -86,6 +91,7 @@ SAMPLES: list[AppError] = [
     UnsupportedMediaType(None),
     UnsupportedMediaType(NASTY),
     TooLarge(1_048_576),
+    SlowBody(30),
     *(invalid("body", "name", code=code) for code in FIELD_CODES),
     *(invalid(source) for source in ("body", "query", "header", "path")),
     *(invalid(source, "name") for source in ("body", "query", "header", "path")),
@@ -106,6 +112,13 @@ SAMPLES: list[AppError] = [
         for value, existing_id in (("VIP", TAG_ID), (NASTY, None), (7, TAG_ID))
     ),
     *(Conflict(code, NASTY, contact_count=3, name=NASTY) for code in get_args(ConflictCode)),
+    PreconditionFailed("tag"),
+    PreconditionFailed(NASTY),
+    IdempotencyKeyReused(),
+    StillRunning(),
+    StillRunning(retry_after=7),
+    RateLimited("Too many."),
+    RateLimited(NASTY, retry_after=7),
     Unavailable("Busy."),
     Unavailable(NASTY, retry_after=7),
     InternalError(),
@@ -155,12 +168,23 @@ def test_headers_that_http_has_for_an_error(front_end: FrontEnd, error: AppError
         # In the vendor's order.
         assert sorted(response.headers["allow"].split(", ")) == sorted(error.allowed)
         assert response.status_code == 405
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | StillRunning | RateLimited):
         assert response.headers["retry-after"] == str(error.retry_after)
-        assert response.status_code == 503
+    for kind, status in _SAME_EVERYWHERE.items():
+        assert not isinstance(error, kind) or response.status_code == status
     assert ("www-authenticate" in response.headers) is isinstance(error, Unauthenticated | Forbidden)
     assert ("allow" in response.headers) is isinstance(error, MethodNotAllowed)
-    assert ("retry-after" in response.headers) is isinstance(error, Unavailable)
+    assert ("retry-after" in response.headers) is isinstance(error, Unavailable | StillRunning | RateLimited)
+
+
+# What a client's library acts on by itself.
+_SAME_EVERYWHERE: dict[type[AppError], int] = {
+    SlowBody: 408,
+    StillRunning: 409,
+    PreconditionFailed: 412,
+    RateLimited: 429,
+    Unavailable: 503,
+}
 
 
 # Routes.

@@ -15,12 +15,17 @@ from app.errors import (
     Conflict,
     Duplicate,
     Forbidden,
+    IdempotencyKeyReused,
     InternalError,
     InvalidCursor,
     InvalidInput,
     MethodNotAllowed,
     NotFound,
+    PreconditionFailed,
+    RateLimited,
     RouteNotFound,
+    SlowBody,
+    StillRunning,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -44,6 +49,17 @@ _BODY_CODES: dict[type[AppError], str] = {
     Unreadable: "invalid_json",
     UnsupportedMediaType: "invalid_json",
     TooLarge: "too_large",
+}
+
+# What it has no fields for, nor a code of its own.
+_WITH_MESSAGE: dict[type[AppError], tuple[int, str]] = {
+    SlowBody: (408, "request_timeout"),
+    PreconditionFailed: (412, "precondition_failed"),
+    IdempotencyKeyReused: (422, "idempotency_key_reused"),
+    StillRunning: (409, "still_running"),
+    RateLimited: (429, "rate_limited"),
+    Unavailable: (503, "unavailable"),
+    InternalError: (500, "internal_error"),
 }
 
 # What the core calls by another name.
@@ -83,10 +99,9 @@ def _rendered(error: AppError) -> tuple[int, dict[str, object]]:
         case MethodNotAllowed():
             allowed = [method for method in _METHODS if method in error.allowed]
             return 405, {"code": "method_not_allowed", "allowed_methods": allowed}
-        case Unavailable():
-            return 503, {"code": "unavailable", "message": error.detail}
-        case InternalError():
-            return 500, {"code": "internal_error", "message": error.detail}
+    if type(error) in _WITH_MESSAGE:
+        status, code = _WITH_MESSAGE[type(error)]
+        return status, {"code": code, "message": error.detail}
     status, fields = _fields_of(error)
     return status, {"code": "validation_error", "fields": fields}
 

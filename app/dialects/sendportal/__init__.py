@@ -24,12 +24,17 @@ from app.errors import (
     Duplicate,
     FieldError,
     Forbidden,
+    IdempotencyKeyReused,
     InternalError,
     InvalidCursor,
     InvalidInput,
     MethodNotAllowed,
     NotFound,
+    PreconditionFailed,
+    RateLimited,
     RouteNotFound,
+    SlowBody,
+    StillRunning,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -47,10 +52,15 @@ _STATUSES: dict[type[AppError], int] = {
     Unreadable: 400,
     UnsupportedMediaType: 415,
     TooLarge: 413,
+    SlowBody: 408,
     InvalidInput: 422,
     InvalidCursor: 422,
     Duplicate: 422,
     Conflict: 409,
+    PreconditionFailed: 412,
+    IdempotencyKeyReused: 422,
+    StillRunning: 409,
+    RateLimited: 429,
     Unavailable: 503,
     InternalError: 500,
 }
@@ -101,6 +111,8 @@ def _message(error: AppError) -> str:
             return f"No query results for {noun}" + (
                 "" if _UUID.fullmatch(error.identifier) else f" {error.identifier}"
             )
+        case RateLimited():
+            return "Too Many Attempts."
         case InternalError():
             return "Server Error"
     return error.detail

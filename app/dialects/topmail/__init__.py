@@ -13,12 +13,17 @@ from app.errors import (
     Conflict,
     Duplicate,
     Forbidden,
+    IdempotencyKeyReused,
     InternalError,
     InvalidCursor,
     InvalidInput,
     MethodNotAllowed,
     NotFound,
+    PreconditionFailed,
+    RateLimited,
     RouteNotFound,
+    SlowBody,
+    StillRunning,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -27,8 +32,8 @@ from app.errors import (
 )
 from app.frontend import FrontEnd, error_response, read_authorization
 
-# Its table of statuses has no 422 and no 415: what is wrong with a request is 400. 405, 413 and 503 are not in it
-# either; they are HTTP's own, and a client that knows the table takes them by their class.
+# Its table of statuses has no 422 and no 415: what is wrong with a request is 400. 405, 408, 413 and 503 are not in
+# it either; they are HTTP's own, and a client that knows the table takes them by their class.
 _TABLE: dict[type[AppError], tuple[int, str]] = {
     Unauthenticated: (401, "unauthorized"),
     Forbidden: (403, "forbidden"),
@@ -38,10 +43,16 @@ _TABLE: dict[type[AppError], tuple[int, str]] = {
     Unreadable: (400, "validation_error"),
     UnsupportedMediaType: (400, "validation_error"),
     TooLarge: (413, "payload_too_large"),
+    SlowBody: (408, "request_timeout"),
     InvalidInput: (400, "validation_error"),
     InvalidCursor: (400, "validation_error"),
     Duplicate: (409, "duplicate"),
     Conflict: (409, "conflict"),
+    PreconditionFailed: (412, "precondition_failed"),
+    # "Idempotency conflict" is one of the things that its 409 is said to mean.
+    IdempotencyKeyReused: (409, "idempotency_conflict"),
+    StillRunning: (409, "idempotency_conflict"),
+    RateLimited: (429, "rate_limited"),
     Unavailable: (503, "unavailable"),
     InternalError: (500, "internal_error"),
 }

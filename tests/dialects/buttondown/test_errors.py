@@ -55,6 +55,11 @@ FACTS: list[tuple[AppError, int, str | None, dict[str, str]]] = [
     (errors.Conflict("tag_in_use", "Because.", n=7), 400, "tag_in_use", {}),
     (errors.Unavailable("Later.", retry_after=3), 503, "unavailable", {"retry-after": "3"}),
     (errors.InternalError(), 500, "internal_error", {}),
+    (errors.SlowBody(30), 408, "request_timeout", {}),
+    (errors.PreconditionFailed("tag"), 412, "precondition_failed", {}),
+    (errors.IdempotencyKeyReused(), 409, "idempotency_key_reused", {}),
+    (errors.StillRunning(retry_after=2), 409, "still_running", {"retry-after": "2"}),
+    (errors.RateLimited("Too many.", retry_after=4), 429, "rate_limited", {"retry-after": "4"}),
     (errors.InvalidInput([FieldError(("body", "tags", 0), "unknown_ids", "No.")]), 400, "tag_invalid", {}),
     (errors.InvalidInput([FieldError(("query", "-tag"), "unknown_tag", "No.")]), 400, "invalid_tag", {}),
 ]

@@ -19,8 +19,13 @@ from app.dialects.sendportal import SENDPORTAL, render_error
 from app.errors import (
     AppError,
     Conflict,
+    IdempotencyKeyReused,
     InternalError,
     InvalidCursor,
+    PreconditionFailed,
+    RateLimited,
+    SlowBody,
+    StillRunning,
     Unavailable,
     Unreadable,
 )
@@ -323,6 +328,11 @@ async def test_a_fault_of_ours(api: Api, monkeypatch: pytest.MonkeyPatch) -> Non
         (InvalidCursor(), 422),
         (Conflict("tag_in_use", "x", contact_count=1), 409),
         (InternalError(), 500),
+        (SlowBody(30), 408),
+        (PreconditionFailed("tag"), 412),
+        (IdempotencyKeyReused(), 422),
+        (StillRunning(), 409),
+        (RateLimited("Too many."), 429),
     ],
 )
 def test_what_no_call_answers_has_a_form_as_well(error: AppError, status: int) -> None:
