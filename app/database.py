@@ -68,6 +68,10 @@ class ConstraintViolation(Exception):
         self.constraint = constraint
 
 
+class LockTimeout(Exception):
+    """A row was held by another transaction for longer than the lock timeout."""
+
+
 class Connection:
     """A connection for the time of one unit of work."""
 
@@ -86,6 +90,8 @@ class Connection:
         started = perf_counter()
         try:
             rows: list[Row] = await self._driver.fetch(statement.sql, *arguments)
+        except asyncpg.LockNotAvailableError as error:
+            raise LockTimeout from error
         finally:
             metrics.time_statement(statement.name, perf_counter() - started)
         return rows
@@ -105,16 +111,28 @@ class Database:
     async def fetch(self, statement: Statement, **values: object) -> list[Row]:
         """Run one statement, which commits by itself."""
 
-        async def unit() -> list[Row]:
-            async with self._lease() as connection:
-                return await connection.fetch(statement, **values)
+        async def work(connection: Connection) -> list[Row]:
+            return await connection.fetch(statement, **values)
 
-        return await self._run(unit)
+        return await self.autocommit(work)
 
     async def fetch_one(self, statement: Statement, **values: object) -> Row:
         """Run one statement that answers with exactly one row."""
         [row] = await self.fetch(statement, **values)
         return row
+
+    async def autocommit(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run `work`, one statement and what is made of its rows. The statement commits by itself.
+
+        If `work` raises, it must be because the statement found that it could not write. Like that of a transaction,
+        it may be run a second time.
+        """
+
+        async def unit() -> T:
+            async with self._lease() as connection:
+                return await work(connection)
+
+        return await self._run(unit)
 
     async def transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run `work` in one transaction that is committed before this returns, and rolled back if it raises.
@@ -128,6 +146,10 @@ class Database:
                 return await work(connection)
 
         return await self._run(unit)
+
+    def joined(self, connection: Connection) -> "Database":
+        """A database whose units of work are all part of the transaction that is open on this connection."""
+        return _Joined(self._engine, connection)
 
     def connections_in_use(self) -> int:
         """How many connections of the pool units of work hold now."""
@@ -166,7 +188,7 @@ class Database:
             raise ConstraintViolation(error.constraint_name or "") from error
         except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
             raise Unavailable("Other requests kept changing the same objects. Nothing was written.") from error
-        except asyncpg.LockNotAvailableError as error:
+        except LockTimeout as error:
             raise Unavailable("Another request holds the object for too long. Nothing was written.") from error
         except asyncpg.QueryCanceledError as error:
             raise Unavailable("The database took too long and was stopped. Nothing was written.") from error
@@ -182,6 +204,29 @@ class Database:
                 "Repeating it does no harm.",
                 retry_after=2,
             ) from error
+
+
+class _Joined(Database):
+    """Units of work as savepoints of one transaction.
+
+    One that raises takes back what it wrote and lets go of what it held, so that the next one finds the order of locks
+    as if the first had never been. Nothing is tried again here: a deadlock may be owed to what an earlier unit holds,
+    so it ends the whole transaction, which is then run a second time.
+    """
+
+    def __init__(self, engine: AsyncEngine, connection: Connection) -> None:
+        super().__init__(engine)
+        self._connection = connection
+
+    async def autocommit(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        return await self.transaction(work)
+
+    async def transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        try:
+            async with self._connection._driver.transaction():  # noqa: SLF001
+                return await work(self._connection)
+        except asyncpg.IntegrityConstraintViolationError as error:
+            raise ConstraintViolation(error.constraint_name or "") from error
 
 
 async def _close(driver: asyncpg.Connection) -> None:

@@ -44,6 +44,7 @@ from app.errors import (
     Unreadable,
     UnsupportedMediaType,
 )
+from app.idempotency import Idempotency
 from app.logs import mask_keys, shown
 from app.middleware import Net
 from app.repositories.base import Principal
@@ -79,6 +80,8 @@ class FrontEnd:
     # Callers see the audience of their key and nothing else, as if the workspace had no other: the vendors whose paths
     # name none. Repositories are born with that limit, so that no handler can forget it.
     one_audience: bool = False
+    # The header by which a repeat of a writing call is known as one.
+    idempotency_header: str = "Idempotency-Key"
     # For a header that names another audience than the key's own. What comes back is who asks, and where.
     read_context: ReadContext | None = None
 
@@ -101,6 +104,11 @@ class Terms:
     scopes: tuple[str, ...] | None
     bulk: bool = False
     native: str | None = None
+
+    @property
+    def writes(self) -> bool:
+        """Whether the call may change something."""
+        return any(scope == "admin" or scope.endswith(":write") for scope in self.scopes or ())
 
 
 def requires(*scopes: str, bulk: bool = False, native: str | None = None) -> Callable[[Endpoint], Endpoint]:
@@ -156,6 +164,7 @@ class Route(APIRoute):
         template = self.path_format
         parameters = frozenset(_query_parameters(self.dependant))
         takes_body = self.body_field is not None
+        takes_key = terms.writes and "GET" not in (self.methods or ())
         if takes_body and "GET" in (self.methods or ()):
             raise TypeError(f"{self.endpoint.__qualname__}: the body of a GET request is ignored")
 
@@ -176,6 +185,10 @@ class Route(APIRoute):
             if takes_body:
                 limits: BodyLimits = state["body_limits"]
                 request = await _read_body(request, limits.bulk if terms.bulk else limits.default)
+            if takes_key:
+                body = await request.body() if takes_body else b""
+                idempotency: Idempotency = state["idempotency"]
+                return await idempotency.run(request, body, validate_and_run)
             return await validate_and_run(request)
 
         return handle

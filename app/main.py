@@ -20,6 +20,7 @@ from app.dialects.datamailer import DATAMAILER
 from app.dialects.sendportal import SENDPORTAL
 from app.dialects.topmail import TOPMAIL
 from app.frontend import BodyLimits, FrontEnd, build, mount
+from app.idempotency import Idempotency
 from app.middleware import Edge
 from app.repositories.system import SystemRepository
 from app.routers import NATIVE
@@ -33,6 +34,8 @@ FRONT_ENDS = {front_end.slug: front_end for front_end in (NATIVE, *DIALECTS)}
 RECORD_USE_EVERY_SECONDS = 10
 COUNT_UNNUMBERED_EVERY_SECONDS = 10
 LOOK_AT_POOL_EVERY_SECONDS = 1
+FORGET_ANSWERS_EVERY_SECONDS = 300
+FORGET_ANSWERS_AT_ONCE = 1_000
 _LAST_RECORD_WITHIN_SECONDS = 2
 
 
@@ -81,12 +84,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             asyncio.create_task(authenticator.record_every(RECORD_USE_EVERY_SECONDS)),
             asyncio.create_task(_look_at_pool_every(database, LOOK_AT_POOL_EVERY_SECONDS)),
             asyncio.create_task(_count_unnumbered_every(system, COUNT_UNNUMBERED_EVERY_SECONDS)),
+            asyncio.create_task(_forget_answers_every(system, FORGET_ANSWERS_EVERY_SECONDS)),
         ]
         try:
             yield {
                 "database": database,
                 "database_is_current": partial(migrate.is_current, database, newest_revision),
                 "authenticate": authenticator,
+                "idempotency": Idempotency(wait_seconds=settings.lock_timeout),
             }
         finally:
             for task in tasks:
@@ -133,4 +138,15 @@ async def _count_unnumbered_every(system: SystemRepository, seconds: float) -> N
             metrics.events_unnumbered.set(await system.count_unnumbered(metrics.UNNUMBERED_MAX))
         except Exception as error:  # noqa: BLE001  # whatever it was, the next time may do better
             log.warning("unnumbered events not counted", cause=repr(error))
+        await asyncio.sleep(seconds)
+
+
+async def _forget_answers_every(system: SystemRepository, seconds: float) -> None:
+    """Keep idempotency keys from piling up, until cancelled. A thousand at a time, to hold nothing up."""
+    while True:
+        try:
+            while await system.forget_answers(FORGET_ANSWERS_AT_ONCE) == FORGET_ANSWERS_AT_ONCE:
+                pass
+        except Exception as error:  # noqa: BLE001  # whatever it was, the next time may do better
+            log.warning("old answers to idempotent requests not deleted", cause=repr(error))
         await asyncio.sleep(seconds)

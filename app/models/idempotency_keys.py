@@ -11,7 +11,8 @@ from app.models.base import Base, CreatedAt, KeyText
 class IdempotencyKey(Base):
     """A request that was answered 2xx, by the key that its caller gave it; repeats get the same answer for 24 hours.
 
-    Written in the verb's own transaction: status and body are null only inside it.
+    Written in the verb's own transaction: status and body are null only inside it. `key` is the SHA-256 of what the
+    caller sent, who may have put anything there, in hexadecimal digits.
     """
 
     __tablename__ = "idempotency_keys"

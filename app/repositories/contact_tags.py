@@ -399,6 +399,10 @@ class Outdated(Exception):
     """All that was named was there, and yet not all could be held: a tag or the member has just gone. Look again."""
 
 
+class _ShortOfNames(Exception):
+    """Nothing stood in the way but names that mean no tag yet."""
+
+
 class ContactTagRepository(Repository):
     """The tags of a contact."""
 
@@ -471,25 +475,29 @@ class ContactTagRepository(Repository):
         removes = change.replace or bool(change.remove)
         statement = _change(adds=change.replace or bool(change.add), removes=removes or not change.add)
 
-        async def work(connection: Connection) -> Sequence[Row]:
-            await connection.fetch(_LOCK_MEMBERS, **values)
-            return await connection.fetch(statement, **values)
+        locks_first = change.replace or bool(change.add and change.remove)
 
-        async def work_with_missing(connection: Connection) -> Sequence[Row]:
-            await self.create_missing_within(connection, [ref for ref in change.add if ref.name], audience)
-            rows = await work(connection)
+        async def work(connection: Connection) -> Sequence[Row]:
+            if locks_first:
+                await connection.fetch(_LOCK_MEMBERS, **values)
+            rows = await connection.fetch(statement, **values)
+            if create_missing and self._is_short_of_names(rows[0], change):
+                raise _ShortOfNames
             self._check(rows[0], change, audience, create_missing=create_missing)
             return rows
 
-        if change.replace or (change.add and change.remove):
-            rows = await self._database.transaction(work)
-        else:
-            rows = await self._database.fetch(statement, **values)
-        if create_missing and self._is_short_of_names(rows[0], change):
+        async def work_with_missing(connection: Connection) -> Sequence[Row]:
+            await self.create_missing_within(connection, [ref for ref in change.add if ref.name], audience)
+            await connection.fetch(_LOCK_MEMBERS, **values)
+            rows = await connection.fetch(statement, **values)
+            self._check(rows[0], change, audience, create_missing=create_missing)
+            return rows
+
+        try:
+            return await (self._database.transaction if locks_first else self._database.autocommit)(work)
+        except _ShortOfNames:
             # Nothing was written. Now the audience is locked first, as creating tags wants it.
             return await self._database.transaction(work_with_missing)
-        self._check(rows[0], change, audience, create_missing=create_missing)
-        return rows
 
     async def change_many_within(
         self, connection: Connection, changes: Sequence[TagChange], audience: str

@@ -11,6 +11,7 @@ from app.database import Connection, Database, Statement
 from app.errors import NotFound, Unavailable
 from app.repositories.audiences import CREATE as CREATE_AUDIENCE
 from app.repositories.base import Principal
+from app.repositories.idempotency import KEPT_HOURS
 from app.repositories.keys import CREATE as CREATE_KEY
 from app.repositories.keys import CREATE_CLIENT, JOIN_CLIENT_AND_AUDIENCE, KEY_COLUMNS, Key, key_from_row
 from app.values import hash_key, new_id, new_key, shown_prefix
@@ -80,6 +81,26 @@ _COUNT_UNNUMBERED = Statement(
     """
     select count(*) as n
     from (select from events where position is null order by workspace_id, sequence limit :up_to) unnumbered
+    """,
+)
+
+# Those that another process sweeps at the moment are left to it.
+_FORGET_ANSWERS = Statement(
+    "system.forget_answers",
+    """
+    with old as (
+        select workspace_id, key_id, front_end, key from idempotency_keys
+        where created_at < now() - make_interval(hours => :kept_hours)
+        order by created_at
+        limit :at_most
+        for update skip locked
+    ), forgotten as (
+        delete from idempotency_keys i using old
+        where i.workspace_id = old.workspace_id and i.key_id = old.key_id and i.front_end = old.front_end
+            and i.key = old.key
+        returning 1
+    )
+    select count(*) as n from forgotten
     """,
 )
 
@@ -168,6 +189,11 @@ class SystemRepository:
     async def record_use(self, key_ids: Collection[UUID]) -> None:
         """Note that these keys were used by now."""
         await self._database.fetch(_RECORD_USE, key_ids=list(key_ids))
+
+    async def forget_answers(self, at_most: int) -> int:
+        """Delete the answers to idempotent requests that are no longer kept, the oldest first; how many it were."""
+        n: int = (await self._database.fetch_one(_FORGET_ANSWERS, kept_hours=KEPT_HOURS, at_most=at_most))["n"]
+        return n
 
     async def count_unnumbered(self, up_to: int) -> int:
         """How many events have no position yet, over all workspaces. More than `up_to` are not counted."""

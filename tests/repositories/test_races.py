@@ -7,9 +7,9 @@ a mixture in 298 of 300 rounds. Afterwards every invariant holds, and the server
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Coroutine
-from dataclasses import dataclass
-from typing import Any
-from uuid import UUID
+from dataclasses import dataclass, replace
+from typing import Any, cast
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -18,8 +18,10 @@ from app.database import Database, create_engine
 from app.errors import AppError, Conflict, InvalidInput, NotFound, Unavailable
 from app.pagination import PageRequest
 from app.repositories.audiences import AudienceRepository
+from app.repositories.base import AnyRepository
 from app.repositories.contact_tags import ContactTagRepository, TagChange
 from app.repositories.contact_upserts import ContactUpsertRepository, NewContact
+from app.repositories.idempotency import Answer, IdempotencyRepository
 from app.repositories.keys import KeyRepository, NewKey
 from app.repositories.memberships import MembershipRepository
 from app.repositories.system import SystemRepository
@@ -368,3 +370,57 @@ async def test_everything_at_once(arena: Arena) -> None:
 
 def _everything() -> PageRequest:
     return PageRequest(limit=1000)
+
+
+@dataclass(frozen=True)
+class Repeating(Workspace):
+    """A workspace whose verbs are each run as a request with an idempotency key is, and then a second time."""
+
+    def repository(self, kind: type[AnyRepository]) -> AnyRepository:
+        repository = super().repository(kind)
+        once = super().repository(IdempotencyRepository).once
+
+        class Verbs:
+            def __getattr__(self, name: str) -> Any:
+                async def verb(*arguments: Any, **options: Any) -> Any:
+                    done: list[Any] = []
+
+                    async def run(joined: Database) -> Answer:
+                        joining = kind(joined, repository._principal, front_end="test", request_id="test")
+                        done.append(await getattr(joining, name)(*arguments, **options))
+                        return Answer(200, b"", None, None)
+
+                    key = uuid4().hex
+                    assert await once(key, b"", run) is None
+                    assert await once(key, b"", run) == Answer(200, b"", None, None)
+                    return done[-1]
+
+                return verb
+
+        return cast("AnyRepository", Verbs())
+
+
+async def test_everything_at_once_by_requests_that_are_repeated(arena: Arena) -> None:
+    """Half of the callers give a key to each request, so that its verb is part of a larger transaction."""
+    crowd = await Crowd.of(arena)
+    repeating = replace(crowd, workspace=Repeating(arena.database, arena.provisioned, arena.principal))
+    workers = [one.work(30) for one in [crowd, repeating] * 8]
+    assert await all_of(*workers) == [None] * 16
+    await assert_sound(arena.database, arena.principal.workspace_id)
+
+
+async def test_adds_of_names_by_requests_that_are_repeated(arena: Arena) -> None:
+    """What a first attempt held is let go of before the audience is locked to make what is missing."""
+    repeating = Repeating(arena.database, arena.provisioned, arena.principal)
+    ids = await arena.make_contacts(4)
+    for round_ in range(40):
+        await all_of(
+            *(
+                one.repository(ContactTagRepository).change(
+                    TagChange(contact_id, add=names("old", f"new{round_}", f"of{contact_id}"))
+                )
+                for contact_id in ids
+                for one in (arena, repeating, repeating)
+            )
+        )
+    await assert_sound(arena.database, arena.principal.workspace_id)

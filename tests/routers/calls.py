@@ -28,6 +28,7 @@ _STATE = Statement(
             "contacts",
             "contact_tags",
             "events",
+            "idempotency_keys",
             "subscriptions",
             "tags",
             "tag_counts",

@@ -157,5 +157,6 @@ BUTTONDOWN = FrontEnd(
     # Whatever it is declared as: some clients declare nothing, others JSON where there is no body.
     parse_body=lambda _media_type, body: parse_json(body),
     one_audience=True,
+    idempotency_header="X-Idempotency-Key",
     read_context=read_context,
 )

@@ -1,0 +1,139 @@
+"""Idempotency keys on the wire: which request is a repeat, and what it is answered with.
+
+The header is a string of the caller's choice, also in quotes, as draft-ietf-httpapi-idempotency-key-header has it. Only
+its hash is stored, as callers put all kinds of things there.
+"""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Awaitable, Callable
+from weakref import WeakValueDictionary
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.errors import FieldError, InvalidInput, StillRunning
+from app.repositories.base import Principal
+from app.repositories.idempotency import Answer, IdempotencyRepository
+from app.values import is_key
+
+KEY_MAX_LENGTH = 255
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+_PRINTABLE = re.compile(r"[\x20-\x7e]*")
+# An answer that shows a new API key does so once.
+_SECRET = re.compile(rb'"(ptag_[0-9A-Za-z]+)"')
+
+
+class Idempotency:
+    """Runs the handlers of requests that have a key, one at a time for each key.
+
+    Of the repeats that wait in this process only the first holds a database connection.
+    """
+
+    def __init__(self, *, wait_seconds: float) -> None:
+        self._wait_seconds = wait_seconds
+        self._locks: WeakValueDictionary[tuple[object, ...], asyncio.Lock] = WeakValueDictionary()
+
+    async def run(self, request: Request, body: bytes, handler: Handler) -> Response:
+        """The handler's answer, or, to a repeat, the one that the first request got.
+
+        Without the header the handler is run as it is. `body` is what the handler reads of the request's. Raises
+        InvalidInput for a header that is no key.
+        """
+        state = request.scope["state"]
+        name: str = state["front_end"].idempotency_header
+        sent = request.headers.getlist(name)
+        if not sent:
+            return await handler(request)
+        key = hashlib.sha256(_key(name, sent).encode()).hexdigest()
+        principal: Principal = state["principal"]
+        front_end: str = state["front_end"].slug
+        lock = self._locks.setdefault((principal.key_id, front_end, key), asyncio.Lock())
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await lock.acquire()
+        except TimeoutError:
+            raise StillRunning from None
+        try:
+            return await self._run(request, handler, key, _fingerprint(request, body))
+        finally:
+            lock.release()
+
+    async def _run(self, request: Request, handler: Handler, key: str, fingerprint: bytes) -> Response:
+        state = request.scope["state"]
+        database = state["database"]
+        response: Response | None = None
+
+        async def verb(joined: object) -> Answer | None:
+            nonlocal response
+            state["database"] = joined
+            try:
+                response = await handler(request)
+            finally:
+                state["database"] = database
+            return _answer(response) if 200 <= response.status_code < 300 else None
+
+        repository = IdempotencyRepository(
+            database, state["principal"], front_end=state["front_end"].slug, request_id=state["request_id"]
+        )
+        answer = await repository.once(key, fingerprint, verb)
+        if answer is not None:
+            return _replay(answer)
+        assert response is not None  # noqa: S101  # there is no other answer, so it was made here
+        return response
+
+
+def _key(name: str, sent: list[str]) -> str:
+    """The key that a header holds."""
+    key = sent[0].strip()
+    if len(key) > 1 and key.startswith('"') and key.endswith('"'):
+        key = key[1:-1]
+    if len(sent) > 1:
+        code, detail = "invalid_value", "This header must come once."
+    elif not key:
+        code, detail = "too_short", "This must have at least 1 character."
+    elif len(key) > KEY_MAX_LENGTH:
+        code, detail = "too_long", f"This must have at most {KEY_MAX_LENGTH} characters."
+    elif not _PRINTABLE.fullmatch(key):
+        code, detail = "invalid_characters", "This must be made of printable ASCII characters."
+    else:
+        return key
+    raise InvalidInput([FieldError(("header", name), code, detail)])
+
+
+def _fingerprint(request: Request, body: bytes) -> bytes:
+    """What a repeat has in common with the first request: all that says what is to be done, and where."""
+    principal: Principal = request.scope["state"]["principal"]
+    parts = (
+        request.method.encode(),
+        request.scope["path"].encode("utf-8", "surrogateescape"),
+        request.scope["query_string"],
+        # It may have been named by a header.
+        (principal.audience or "").encode(),
+        body,
+    )
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.digest()
+
+
+def _answer(response: Response) -> Answer:
+    return Answer(
+        response.status_code,
+        _SECRET.sub(lambda match: b"null" if is_key(match[1].decode()) else match[0], bytes(response.body)),
+        response.headers.get("location"),
+        response.headers.get("etag"),
+    )
+
+
+def _replay(answer: Answer) -> Response:
+    response = Response(answer.body or None, answer.status, media_type="application/json" if answer.body else None)
+    response.headers["Idempotency-Replayed"] = "true"
+    for name, value in (("Location", answer.location), ("ETag", answer.etag)):
+        if value is not None:
+            response.headers[name] = value
+    return response
