@@ -59,7 +59,10 @@ class KeyRead(Output):
 class KeyCreated(KeyRead):
     """A new API key."""
 
-    key: str = Field(description="The key itself, shown this once: it is kept nowhere.")
+    key: str | None = Field(
+        description="The key itself, shown this once: it is kept nowhere. Null in the answer to a repeat with the same "
+        "`Idempotency-Key`."
+    )
 
 
 class KeyList(Output):

@@ -22,7 +22,6 @@ CASES: dict[str, Json] = {case["name"]: case for case in json.loads((HERE / "cas
 
 # What is not as these cases have it, and why. docs/dialects/topmail.md tells the same.
 LEFT_OUT = {
-    "create_idempotent_replay": "`Idempotency-Key` is not looked at yet. Creating a tag again is 409.",
     "list_rate_limit_headers": "There is no rate limit yet, so no header tells of one.",
 }
 
