@@ -67,14 +67,15 @@ class Idempotency:
         database = state["database"]
         response: Response | None = None
 
-        async def verb(joined: object) -> Answer | None:
+        async def verb(joined: object) -> Answer:
             nonlocal response
             state["database"] = joined
             try:
                 response = await handler(request)
             finally:
                 state["database"] = database
-            return _answer(response) if 200 <= response.status_code < 300 else None
+            # Refusals are raised, so this is success.
+            return _answer(response)
 
         repository = IdempotencyRepository(
             database, state["principal"], front_end=state["front_end"].slug, request_id=state["request_id"]

@@ -22,10 +22,6 @@ class Answer:
     etag: str | None
 
 
-class _NotKept(Exception):
-    """The verb refused by an answer and not by an error. It ends the transaction, so that the key stays free."""
-
-
 # The key of an answer that is too old counts as new, whether or not it was swept away.
 _CLAIM = Statement(
     "idempotency.claim",
@@ -62,15 +58,13 @@ KEPT_HOURS = 24
 class IdempotencyRepository(Repository):
     """The answers that are kept for one API key and front end."""
 
-    async def once(
-        self, key: str, fingerprint: bytes, verb: Callable[[Database], Awaitable[Answer | None]]
-    ) -> Answer | None:
+    async def once(self, key: str, fingerprint: bytes, verb: Callable[[Database], Awaitable[Answer]]) -> Answer | None:
         """Run `verb`, unless the request of this key was answered before: then, that answer.
 
         The verb gets a database of which all units are part of one transaction, which is committed before this returns
-        None. It may be run a second time, after a deadlock. What it raises takes everything back, and so does None for
-        an answer that is not to be kept. Raises IdempotencyKeyReused for another request's key, and StillRunning where
-        the first one takes longer than the lock timeout.
+        None. It may be run a second time, after a deadlock. What it raises takes everything back. Raises
+        IdempotencyKeyReused for another request's key, and StillRunning where the first one takes longer than the lock
+        timeout.
         """
         values = {**self._caller, "key": key, "fingerprint": fingerprint}
 
@@ -85,8 +79,6 @@ class IdempotencyRepository(Repository):
                     raise IdempotencyKeyReused
                 return Answer(row["status"], row["body"], row["location"], row["etag"])
             answer = await verb(self._database.joined(connection))
-            if answer is None:
-                raise _NotKept
             await connection.fetch(
                 _KEEP,
                 **values,
@@ -97,7 +89,4 @@ class IdempotencyRepository(Repository):
             )
             return None
 
-        try:
-            return await self._database.transaction(work)
-        except _NotKept:
-            return None
+        return await self._database.transaction(work)
