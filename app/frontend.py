@@ -185,7 +185,7 @@ class Route(APIRoute):
             if takes_body:
                 limits: BodyLimits = state["body_limits"]
                 request = await _read_body(request, limits.bulk if terms.bulk else limits.default)
-            if takes_key:
+            if takes_key and request.headers.get(state["front_end"].idempotency_header) is not None:
                 body = await request.body() if takes_body else b""
                 idempotency: Idempotency = state["idempotency"]
                 return await idempotency.run(request, body, validate_and_run)

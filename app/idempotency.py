@@ -40,15 +40,11 @@ class Idempotency:
     async def run(self, request: Request, body: bytes, handler: Handler) -> Response:
         """The handler's answer, or, to a repeat, the one that the first request got.
 
-        Without the header the handler is run as it is. `body` is what the handler reads of the request's. Raises
-        InvalidInput for a header that is no key.
+        `body` is what the handler reads of the request's. Raises InvalidInput for a header that is no key.
         """
         state = request.scope["state"]
         name: str = state["front_end"].idempotency_header
-        sent = request.headers.getlist(name)
-        if not sent:
-            return await handler(request)
-        key = hashlib.sha256(_key(name, sent).encode()).hexdigest()
+        key = hashlib.sha256(_key(name, request.headers.getlist(name)).encode()).hexdigest()
         principal: Principal = state["principal"]
         front_end: str = state["front_end"].slug
         lock = self._locks.setdefault((principal.key_id, front_end, key), asyncio.Lock())
