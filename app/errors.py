@@ -142,6 +142,7 @@ FIELD_CODES: dict[str, str] = {
     "missing": "It is required.",
     "unknown_field": "The object has no such field.",
     "unknown_parameter": "The call has no such query parameter.",
+    "unsupported_header": "The call does not look at this header, and so refuses to act as if it did.",
     "invalid_type": "It is of another JSON type than the field.",
     "invalid_value": "It breaks the field's rule, or is none of its choices.",
     "invalid_id": "It is not a UUID.",

@@ -74,8 +74,9 @@ class FrontEnd:
     read_token: Callable[[Request], str]
     # Takes the error and the request id.
     render_error: Callable[[AppError, str], Response]
-    # A misspelt condition (`if_unsed=true`) must not be taken for none. Vendors' clients may send what we do not know.
-    strict_query: bool = False
+    # A condition that is misspelt (`if_unsed=true`), or in a header that the call does not look at, must not be taken
+    # for none. Vendors' clients may send what we do not know.
+    strict: bool = False
     parse_body: ParseBody = parse_declared_json
     # Callers see the audience of their key and nothing else, as if the workspace had no other: the vendors whose paths
     # name none. Repositories are born with that limit, so that no handler can forget it.
@@ -163,6 +164,7 @@ class Route(APIRoute):
         terms = terms_of(self.endpoint)
         template = self.path_format
         parameters = frozenset(_query_parameters(self.dependant))
+        conditions = _CONDITIONS - _header_parameters(self.dependant) if "GET" not in (self.methods or ()) else None
         takes_body = self.body_field is not None
         takes_key = terms.writes and "GET" not in (self.methods or ())
         if takes_body and "GET" in (self.methods or ()):
@@ -182,6 +184,8 @@ class Route(APIRoute):
                     raise InvalidInput([_NO_AUDIENCE])
             if request.scope["query_string"]:
                 _check_query(request, parameters)
+            if conditions and state["front_end"].strict:
+                _check_conditions(request, conditions)
             if takes_body:
                 limits: BodyLimits = state["body_limits"]
                 request = await _read_body(request, limits.bulk if terms.bulk else limits.default)
@@ -289,13 +293,37 @@ def _check_query(request: Request, known: frozenset[str]) -> None:
         except UnicodeDecodeError:
             # Starlette would put replacement characters there, and another text would be searched than was sent.
             raise InvalidInput([FieldError(("query",), "invalid_characters", "The query is not in UTF-8.")]) from None
-    if request.scope["state"]["front_end"].strict_query and (unknown := request.query_params.keys() - known):
+    if request.scope["state"]["front_end"].strict and (unknown := request.query_params.keys() - known):
         raise InvalidInput(
             [
                 FieldError(
                     ("query", shown(name)), "unknown_parameter", f"There is no query parameter {shown(name)} here."
                 )
                 for name in islice(sorted(unknown), LISTED_ERRORS_MAX)
+            ]
+        )
+
+
+# Of a GET these only spare the answer. A write that does not look at them would do what its caller meant to prevent.
+_CONDITIONS = frozenset({b"if-match", b"if-none-match"})
+
+
+def _header_parameters(dependant: Dependant) -> set[bytes]:
+    names = {field.alias.lower().encode() for field in dependant.header_params}
+    return names.union(*(_header_parameters(inner) for inner in dependant.dependencies))
+
+
+def _check_conditions(request: Request, ignored: frozenset[bytes]) -> None:
+    if sent := ignored.intersection([name for name, _ in request.scope["headers"]]):
+        names = [name.decode().title() for name in sorted(sent)]
+        raise InvalidInput(
+            [
+                FieldError(
+                    ("header", name),
+                    "unsupported_header",
+                    f"This call does not look at {name}, so it would not be safe by it. Nothing was written.",
+                )
+                for name in names
             ]
         )
 

@@ -20,6 +20,7 @@ from app.frontend import LISTED_ERRORS_MAX, FrontEnd, Route, terms_of
 from app.main import DIALECTS
 from app.repositories.events import IDS_PER_EVENT
 from app.routers import NATIVE, problems
+from app.routers.preconditions import CONDITION_MAX_LENGTH
 from app.schemas import contact_search, contacts, tags
 from app.schemas.assignments import TAGS_MAX as TAGS_OF_CONTACT_MAX
 
@@ -114,6 +115,7 @@ def limits() -> str:
         ("filters in one another", contact_search.FILTER_DEPTH_MAX, "deep"),
         ("ids in `added` or `removed` of one event", IDS_PER_EVENT, "larger changes are several events"),
         ("JSON in one another", JSON_MAX_DEPTH, "deep"),
+        ("`If-Match`, `If-None-Match`", CONDITION_MAX_LENGTH, "characters; a longer `If-None-Match` is ignored"),
         ("errors listed in one problem", LISTED_ERRORS_MAX, "the first ones"),
     ]
     lines = ["| what | at most | |", "|---|---|---|"]

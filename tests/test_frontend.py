@@ -177,8 +177,8 @@ def dialect() -> FrontEnd:
     return FrontEnd("vendor", "Vendor", "/vendor", (router,), read, render)
 
 
-def make_app(*, strict_query: bool = True, vendor: FrontEnd | None = None) -> FastAPI:
-    native = FrontEnd("native", "Test", "", (native_router(),), read_token, render_error, strict_query)
+def make_app(*, strict: bool = True, vendor: FrontEnd | None = None) -> FastAPI:
+    native = FrontEnd("native", "Test", "", (native_router(),), read_token, render_error, strict)
     app = build(native, version="1", body_limits=LIMITS, middleware=(Middleware(Edge, timeout=TIMEOUT),))
     other = vendor or dialect()
     app.mount(other.mount, build(other, version="1", body_limits=LIMITS))
@@ -581,7 +581,7 @@ async def test_queries(client: httpx.AsyncClient) -> None:
 
 
 async def test_unknown_parameters_are_left_alone_where_the_vendor_does() -> None:
-    async with client_of(started(make_app(strict_query=False))) as client:
+    async with client_of(started(make_app(strict=False))) as client:
         assert (await client.get("/things?cache=off")).status_code == 200
 
 

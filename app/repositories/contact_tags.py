@@ -2,17 +2,19 @@
 
 One statement changes them, for one contact or for many: it adds, removes, or does both. Only adding and only removing
 run by themselves; what does both, replacing above all, first holds the member in a statement of its own, since what it
-removes is decided by rows that another one may just have written.
+removes is decided by rows that another one may just have written. So does whatever depends on the set as it was: the
+same statement that changes the set tells what it was, and if that was another one, all is rolled back.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
+from hashlib import blake2b
 from uuid import UUID
 
 from app.database import Connection, Row, Statement
-from app.errors import FieldError, InvalidInput, NotFound, Unavailable
+from app.errors import FieldError, InvalidInput, NotFound, PreconditionFailed, Unavailable
 from app.repositories import events
 from app.repositories.base import Repository, unknown_audience
 from app.repositories.tags import TagRepository
@@ -287,22 +289,26 @@ _ADDED = """
 
 
 @cache
-def _change(*, adds: bool, removes: bool, lists: bool = True) -> Statement:
-    """The statement that changes the tags of contacts. The parts that a change does not need are left out of it."""
+def _change(*, adds: bool, removes: bool, lists: bool = True, checks: bool = False) -> Statement:
+    """The statement that changes the tags of contacts. The parts that a change does not need are left out of it.
+
+    One that `checks` also tells whether a pair that it should have removed was removed by another one just before.
+    """
     changes = ["select tag_id, contact_id, 1 as delta from added"] if adds else []
     changes += ["select tag_id, contact_id, -1 as delta from removed"] if removes else []
     parts = [_REFS, _WANTED if adds else _NOTHING_WANTED]
-    parts += [_DOOMED.format(doomed=_NOT_IN_THE_LIST + _NAMED if adds else _NAMED)] if removes else []
+    unwanted = _NOT_IN_THE_LIST + _NAMED if adds else _NAMED
+    parts += [_DOOMED.format(doomed=unwanted)] if removes else []
     parts += [_ADDED.format(source="gate, locked, wanted w" if removes else "gate, wanted w")] if adds else []
     parts += [_REMOVED.format(after=_AFTER_ADDING if adds else "")] if removes else []
     return Statement(
-        f"contact_tags.change.{'add' * adds}{'remove' * removes}{'' if lists else '.many'}",
+        f"contact_tags.change.{'add' * adds}{'remove' * removes}{'' if lists else '.many'}{'.check' * checks}",
         f"""
         with {", ".join(parts)}, changes as (
             {" union all ".join(changes)}
         ), {_COUNT_AND_RECORD}
         {
-            _list_after(adds=adds, removes=removes)
+            _list_after(adds=adds, removes=removes, overtaken=_OVERTAKEN.format(unwanted=unwanted) if checks else "")
             if lists
             else "select exists (select from gate) as done, array(select distinct contact_id from changes) as changed"
         }
@@ -331,7 +337,18 @@ _COUNT_AND_RECORD = f"""
     )"""
 
 
-def _list_after(*, adds: bool, removes: bool) -> str:
+# A column. One that was overtaken lists the pair as if it were still carried: it was, when the statement began.
+_OVERTAKEN = """
+            exists (
+                select from ({unwanted}) unwanted
+                join snapshot s on s.contact_id = unwanted.contact_id and s.tag_id = unwanted.tag_id
+                where not exists (
+                    select from removed r where r.contact_id = s.contact_id and r.tag_id = s.tag_id
+                )
+            ) as is_overtaken,"""
+
+
+def _list_after(*, adds: bool, removes: bool, overtaken: str) -> str:
     """The rest of the statement: what came of it, and the contact's tags in the audience after it."""
     # The rows of the snapshot, and every pair that was named. A pair that another request wrote meanwhile has no time
     # yet that this statement could see.
@@ -371,7 +388,7 @@ def _list_after(*, adds: bool, removes: bool) -> str:
             exists (select from gate) as done,
             array(select place from refs where tag_id is null order by place) as unresolved,
             array(select place from overlap order by place) as overlapping,
-            now() as changed_at,
+            now() as changed_at,{overtaken}
             listed.*
         from subjects s
         left join listed on listed.contact_id = s.contact_id
@@ -452,13 +469,21 @@ class ContactTagRepository(Repository):
         return tags[0]
 
     async def change(
-        self, change: TagChange, *, audience: str | None = None, create_missing: bool = True
+        self,
+        change: TagChange,
+        *,
+        audience: str | None = None,
+        create_missing: bool = True,
+        if_match: Collection[str] | None = None,
     ) -> ChangedTags:
-        """Add, remove or replace one contact's tags, making those named that do not exist unless told otherwise."""
+        """Add, remove or replace one contact's tags, making those named that do not exist unless told otherwise.
+
+        With `if_match`, PreconditionFailed unless one of these is the `etag_of` the contact's tags before the change.
+        """
         slug = self._audience(audience)
         for _ in range(_ATTEMPTS):
             try:
-                rows = await self._change(change, slug, create_missing=create_missing)
+                rows = await self._change(change, slug, create_missing=create_missing, if_match=if_match)
                 break
             except Outdated:
                 continue
@@ -470,17 +495,28 @@ class ContactTagRepository(Repository):
             times = {tag.id: tag.assigned_at for tag in await self._list(change.contact_id, slug, slug=None)}
         return _changed_from_rows(rows, times)
 
-    async def _change(self, change: TagChange, audience: str, *, create_missing: bool) -> Sequence[Row]:
+    async def _change(
+        self, change: TagChange, audience: str, *, create_missing: bool, if_match: Collection[str] | None
+    ) -> Sequence[Row]:
         values = self._values([change], audience)
         removes = change.replace or bool(change.remove)
-        statement = _change(adds=change.replace or bool(change.add), removes=removes or not change.add)
+        adds, removes = change.replace or bool(change.add), removes or not change.add
+        statement = _change(adds=adds, removes=removes, checks=removes and if_match is not None)
+        locks_first = change.replace or bool(change.add and change.remove) or if_match is not None
 
-        locks_first = change.replace or bool(change.add and change.remove)
+        async def run(connection: Connection, *, locks: bool) -> Sequence[Row]:
+            held = await connection.fetch(_LOCK_MEMBERS, **values) if locks else None
+            rows = await connection.fetch(statement, **values)
+            if locks and rows[0]["is_member"]:
+                if not held:
+                    # It joined after it was looked for, so nothing keeps another one out.
+                    raise Outdated
+                if if_match is not None:
+                    _check_unchanged(rows, if_match)
+            return rows
 
         async def work(connection: Connection) -> Sequence[Row]:
-            if locks_first:
-                await connection.fetch(_LOCK_MEMBERS, **values)
-            rows = await connection.fetch(statement, **values)
+            rows = await run(connection, locks=locks_first)
             if create_missing and self._is_short_of_names(rows[0], change):
                 raise _ShortOfNames
             self._check(rows[0], change, audience, create_missing=create_missing)
@@ -488,8 +524,7 @@ class ContactTagRepository(Repository):
 
         async def work_with_missing(connection: Connection) -> Sequence[Row]:
             await self.create_missing_within(connection, [ref for ref in change.add if ref.name], audience)
-            await connection.fetch(_LOCK_MEMBERS, **values)
-            rows = await connection.fetch(statement, **values)
+            rows = await run(connection, locks=True)
             self._check(rows[0], change, audience, create_missing=create_missing)
             return rows
 
@@ -625,6 +660,35 @@ class ContactTagRepository(Repository):
             if ref.id is not None or (place <= len(change.add) and not create_missing)
         ]
         raise InvalidInput(errors) if errors else Outdated
+
+
+def etag_of(tags: Sequence[ContactTag]) -> str:
+    """What a contact's set of tags, by slug, is known by: all that is shown of a tag moves its version."""
+    return _etag((tag.id, tag.version, tag.assigned_at) for tag in tags)
+
+
+def _etag(tags: Iterable[tuple[UUID, int, datetime]]) -> str:
+    # A timestamp is exact to the microsecond, and made five times as fast as text.
+    text = ",".join([f"{tag_id.hex} {version} {assigned_at.timestamp()}" for tag_id, version, assigned_at in tags])
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _check_unchanged(rows: Sequence[Row], if_match: Collection[str]) -> None:
+    """Raise PreconditionFailed unless the set that the statement of these rows has changed had one of these etags.
+
+    What it has changed, it holds; so it knows of each such pair whether the snapshot was still true. Of the others it
+    need not know: who changes those while it runs comes after it.
+    """
+    before = [row for row in rows if row["id"] is not None and not row["is_added"]]
+    is_overtaken = rows[0]["done"] and (
+        # A pair that was there and had to be added had been removed meanwhile: it is missing here, and in the etag.
+        # One that was not there and could not be added had been added meanwhile.
+        any(row["assigned_at"] is None for row in before)
+        # One that had to go was gone.
+        or rows[0].get("is_overtaken", False)
+    )
+    if is_overtaken or _etag((row["id"], row["version"], row["assigned_at"]) for row in before) not in if_match:
+        raise PreconditionFailed("contact's set of tags")
 
 
 def _changed_from_rows(rows: Sequence[Row], times: dict[UUID, datetime]) -> ChangedTags:

@@ -1,6 +1,6 @@
 """Tags: what they are called and look like, and how many contacts carry each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -8,7 +8,7 @@ from typing import Literal, TypedDict
 from uuid import UUID
 
 from app.database import Connection, Row, Statement
-from app.errors import Conflict, Duplicate, FieldError, InvalidInput, NotFound, UniqueField
+from app.errors import Conflict, Duplicate, FieldError, InvalidInput, NotFound, PreconditionFailed, UniqueField
 from app.pagination import (
     Page,
     PageRequest,
@@ -46,6 +46,11 @@ class Tag:
     contact_count: int
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def etag(self) -> str:
+        """What this state is known by. The version stands for all fields but the count."""
+        return f"{self.version}-{self.contact_count}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +210,7 @@ _INSERT = Statement(
 # Whoever assigns the tag holds it FOR KEY SHARE, so from here on none does, and none will.
 _LOCK_FOR_DELETE = Statement(
     "tags.lock_for_delete",
-    "select t.id from tags t where t.workspace_id = :workspace_id and t.id = :tag_id for update",
+    "select t.id, t.version from tags t where t.workspace_id = :workspace_id and t.id = :tag_id for update",
 )
 
 # Removals lock no tag, but each holds its rows before it counts. After this, none is on its way to the counts.
@@ -448,25 +453,35 @@ class TagRepository(Repository):
 
         return await self._database.transaction(work)
 
-    async def update(self, tag_id: UUID, changes: TagFields) -> Tag:
-        """Change what is given. The slug stays. Duplicate if another tag has the name or the secondary_id."""
+    async def update(self, tag_id: UUID, changes: TagFields, *, if_match: Collection[str] | None = None) -> Tag:
+        """Change what is given. The slug stays. Duplicate if another tag has the name or the secondary_id.
+
+        With `if_match`, PreconditionFailed unless one of these etags has the tag's version, with whatever count.
+        """
 
         async def work(connection: Connection) -> Tag:
             locked = await connection.fetch(_LOCK_AUDIENCE_OF_TAG, **self._caller, tag_id=tag_id)
             rows = await connection.fetch(_GET, **self._caller, tag_ids=[tag_id])
             if not locked or not rows:
                 raise NotFound("tag", tag_id)
+            # The audience is locked, so this is still the version when the tag is changed.
+            _check_version(rows[0], if_match)
             return await self._update(connection, locked[0]["id"], tag_from_row(rows[0]), changes)
 
         return await self._database.transaction(work)
 
-    async def delete(self, tag_id: UUID, *, if_unused: bool = False) -> None:
-        """Delete a tag and its assignments. With `if_unused`, Conflict while a contact carries it."""
+    async def delete(self, tag_id: UUID, *, if_unused: bool = False, if_match: Collection[str] | None = None) -> None:
+        """Delete a tag and its assignments. With `if_unused`, Conflict while a contact carries it.
+
+        `if_match` is as for `update`.
+        """
 
         async def work(connection: Connection) -> None:
             locked = await connection.fetch(_LOCK_AUDIENCE_OF_TAG, **self._caller, tag_id=tag_id)
-            if not locked or not await connection.fetch(_LOCK_FOR_DELETE, **self._caller, tag_id=tag_id):
+            rows = locked and await connection.fetch(_LOCK_FOR_DELETE, **self._caller, tag_id=tag_id)
+            if not rows:
                 raise NotFound("tag", tag_id)
+            _check_version(rows[0], if_match)
             assigned = await connection.fetch_one(_LOCK_ASSIGNMENTS, **self._caller, tag_id=tag_id)
             if if_unused and assigned["n"]:
                 raise Conflict(
@@ -582,6 +597,12 @@ class TagRepository(Repository):
                     raise Duplicate("tag", field, value, holders[0]["id"])
         row = await connection.fetch_one(_UPDATE, **scope, **target, name_key=fold(target["name"]), fields=fields)
         return tag_from_row(row)
+
+
+def _check_version(row: Row, if_match: Collection[str] | None) -> None:
+    """Raise PreconditionFailed unless one of the etags has the version of the tag in this row."""
+    if if_match is not None and str(row["version"]) not in {etag.partition("-")[0] for etag in if_match}:
+        raise PreconditionFailed("tag")
 
 
 def tag_from_row(row: Row) -> Tag:

@@ -35,5 +35,5 @@ NATIVE = FrontEnd(
     ),
     read_token=read_token,
     render_error=render_error,
-    strict_query=True,
+    strict=True,
 )

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from fastapi import Response
+
 from app.dependencies import ContactTags
 from app.frontend import new_router, requires
-from app.repositories.contact_tags import ChangedTags, TagChange, TagRef
+from app.repositories.contact_tags import ChangedTags, TagChange, TagRef, etag_of
 from app.routers.parameters import AnyAudienceParam, AudienceParam, CreateMissingParam, SlugDep
+from app.routers.preconditions import IfMatchParam, IfNoneMatchParam, answer_304, put_etag
 from app.schemas.assignments import (
     ContactTagChange,
     ContactTagList,
@@ -20,60 +23,80 @@ from app.schemas.assignments import (
 router = new_router("contact tags")
 
 
-@router.get("/contacts/{contact_id}/tags")
+@router.get("/contacts/{contact_id}/tags", response_model=ContactTagList)
 @requires("tags:read")
 async def list_contact_tags(
-    contact_tags: ContactTags, contact_id: UUID, audience: AnyAudienceParam = None
-) -> ContactTagList:
+    response: Response,
+    contact_tags: ContactTags,
+    contact_id: UUID,
+    copies: IfNoneMatchParam = None,
+    audience: AnyAudienceParam = None,
+) -> ContactTagList | Response:
     """The tags that a contact carries, by slug."""
     found = await contact_tags.list(contact_id, audience=audience)
-    return ContactTagList(data=[ContactTagRead.model_validate(tag) for tag in found])
+    return answer_304(response, etag_of(found), copies) or ContactTagList(
+        data=[ContactTagRead.model_validate(tag) for tag in found]
+    )
 
 
 @router.post("/contacts/{contact_id}/tags")
 @requires("tags:write")
 async def add_contact_tags(
+    response: Response,
     contact_tags: ContactTags,
     contact_id: UUID,
     body: TagsNamed,
+    if_match: IfMatchParam = None,
     audience: AudienceParam = None,
     create_missing: CreateMissingParam = True,
 ) -> ContactTagChange:
     """Give a contact tags; those that it carries stay."""
     change = TagChange(contact_id, add=_refs(body.model_dump()))
-    return _shape(await contact_tags.change(change, audience=audience, create_missing=create_missing))
+    changed = await contact_tags.change(change, audience=audience, create_missing=create_missing, if_match=if_match)
+    return _shape(response, changed)
 
 
 @router.put("/contacts/{contact_id}/tags")
 @requires("tags:write")
 async def replace_contact_tags(
+    response: Response,
     contact_tags: ContactTags,
     contact_id: UUID,
     body: TagsPut,
+    if_match: IfMatchParam = None,
     audience: AudienceParam = None,
     create_missing: CreateMissingParam = True,
 ) -> ContactTagChange:
     """Make a contact carry these tags of the audience, and no others. Tags of other audiences are left alone."""
     change = TagChange(contact_id, add=_refs(body.model_dump()), replace=True)
-    return _shape(await contact_tags.change(change, audience=audience, create_missing=create_missing))
+    changed = await contact_tags.change(change, audience=audience, create_missing=create_missing, if_match=if_match)
+    return _shape(response, changed)
 
 
 @router.delete("/contacts/{contact_id}/tags")
 @requires("tags:write")
 async def remove_contact_tags(
-    contact_tags: ContactTags, contact_id: UUID, body: TagsNamed, audience: AudienceParam = None
+    response: Response,
+    contact_tags: ContactTags,
+    contact_id: UUID,
+    body: TagsNamed,
+    if_match: IfMatchParam = None,
+    audience: AudienceParam = None,
 ) -> ContactTagChange:
     """Take tags from a contact. Those that it does not carry are no error; neither are names that mean no tag."""
     change = TagChange(contact_id, remove=_refs(body.model_dump()))
-    return _shape(await contact_tags.change(change, audience=audience))
+    changed = await contact_tags.change(change, audience=audience, if_match=if_match)
+    return _shape(response, changed)
 
 
 @router.patch("/contacts/{contact_id}/tags")
 @requires("tags:write")
 async def update_contact_tags(
+    response: Response,
     contact_tags: ContactTags,
     contact_id: UUID,
     body: TagsPatch,
+    if_match: IfMatchParam = None,
     audience: AudienceParam = None,
     create_missing: CreateMissingParam = True,
 ) -> ContactTagChange:
@@ -84,7 +107,8 @@ async def update_contact_tags(
         add=_refs({name: given[name] for name in ("add", "add_ids") if name in given}),
         remove=_refs({name: given[name] for name in ("remove", "remove_ids") if name in given}),
     )
-    return _shape(await contact_tags.change(change, audience=audience, create_missing=create_missing))
+    changed = await contact_tags.change(change, audience=audience, create_missing=create_missing, if_match=if_match)
+    return _shape(response, changed)
 
 
 @router.get("/contacts/{contact_id}/tags/{slug}")
@@ -99,25 +123,34 @@ async def get_contact_tag(
 @router.put("/contacts/{contact_id}/tags/{slug}")
 @requires("tags:write")
 async def add_contact_tag(
+    response: Response,
     contact_tags: ContactTags,
     contact_id: UUID,
     slug: SlugDep,
+    if_match: IfMatchParam = None,
     audience: AudienceParam = None,
     create_missing: CreateMissingParam = True,
 ) -> ContactTagChange:
     """Give a contact one tag. A slug that means no tag makes one, named after it."""
     change = TagChange(contact_id, add=[TagRef.by_slug(slug, ("path", "slug"))])
-    return _shape(await contact_tags.change(change, audience=audience, create_missing=create_missing))
+    changed = await contact_tags.change(change, audience=audience, create_missing=create_missing, if_match=if_match)
+    return _shape(response, changed)
 
 
 @router.delete("/contacts/{contact_id}/tags/{slug}")
 @requires("tags:write")
 async def remove_contact_tag(
-    contact_tags: ContactTags, contact_id: UUID, slug: SlugDep, audience: AudienceParam = None
+    response: Response,
+    contact_tags: ContactTags,
+    contact_id: UUID,
+    slug: SlugDep,
+    if_match: IfMatchParam = None,
+    audience: AudienceParam = None,
 ) -> ContactTagChange:
     """Take one tag from a contact. No error when it does not carry it."""
     change = TagChange(contact_id, remove=[TagRef.by_slug(slug, ("path", "slug"))])
-    return _shape(await contact_tags.change(change, audience=audience))
+    changed = await contact_tags.change(change, audience=audience, if_match=if_match)
+    return _shape(response, changed)
 
 
 def _refs(given: dict[str, list[Any]]) -> Sequence[TagRef]:
@@ -131,7 +164,8 @@ def _refs(given: dict[str, list[Any]]) -> Sequence[TagRef]:
     ]
 
 
-def _shape(changed: ChangedTags) -> ContactTagChange:
+def _shape(response: Response, changed: ChangedTags) -> ContactTagChange:
+    put_etag(response, etag_of(changed.tags))
     return ContactTagChange(
         data=[ContactTagRead.model_validate(tag) for tag in changed.tags], added=changed.added, removed=changed.removed
     )

@@ -10,6 +10,7 @@ from app.frontend import new_router, requires
 from app.repositories.tag_contacts import ContactRefs
 from app.repositories.tags import OnConflict, TagFields, TagSort
 from app.routers.parameters import AudienceParam, TagIdDep, link_next, locate
+from app.routers.preconditions import IfMatchParam, IfNoneMatchParam, answer_304, put_etag
 from app.schemas.base import Slug, Text
 from app.schemas.pagination import Pagination
 from app.schemas.tags import BATCH_MAX, TagBatch, TagBatchResult, TagCreate, TagList, TagOutcome, TagRead, TagUpdate
@@ -60,6 +61,7 @@ async def create_tag(
     else:
         found = await tags.create(fields, audience=audience, on_conflict=on_conflict)
     locate(request, response, f"/tags/{found.tag.id}")
+    put_etag(response, found.tag.etag)
     response.status_code = 201 if found.created else 200
     return TagRead.model_validate(found.tag)
 
@@ -76,18 +78,25 @@ async def create_tags(tags: Tags, body: TagBatch, audience: AudienceParam = None
     return TagBatchResult(data=outcomes)
 
 
-@router.get("/tags/{tag_id}")
+@router.get("/tags/{tag_id}", response_model=TagRead)
 @requires("tags:read")
-async def get_tag(tags: Tags, tag_id: TagIdDep) -> TagRead:
+async def get_tag(
+    response: Response, tags: Tags, tag_id: TagIdDep, copies: IfNoneMatchParam = None
+) -> TagRead | Response:
     """One tag."""
-    return TagRead.model_validate(await tags.get(tag_id))
+    tag = await tags.get(tag_id)
+    return answer_304(response, tag.etag, copies) or TagRead.model_validate(tag)
 
 
 @router.patch("/tags/{tag_id}")
 @requires("tags:write")
-async def update_tag(tags: Tags, tag_id: TagIdDep, body: TagUpdate) -> TagRead:
+async def update_tag(
+    response: Response, tags: Tags, tag_id: TagIdDep, body: TagUpdate, if_match: IfMatchParam = None
+) -> TagRead:
     """Change what is given; what is left out stays."""
-    return TagRead.model_validate(await tags.update(tag_id, cast("TagFields", body.model_dump())))
+    tag = await tags.update(tag_id, cast("TagFields", body.model_dump()), if_match=if_match)
+    put_etag(response, tag.etag)
+    return TagRead.model_validate(tag)
 
 
 @router.delete("/tags/{tag_id}", status_code=204)
@@ -95,7 +104,8 @@ async def update_tag(tags: Tags, tag_id: TagIdDep, body: TagUpdate) -> TagRead:
 async def delete_tag(
     tags: Tags,
     tag_id: TagIdDep,
+    if_match: IfMatchParam = None,
     if_unused: Annotated[bool, Query(description="Refuse with 409 while a contact carries it.")] = False,
 ) -> None:
     """Delete a tag. Its assignments go with it; the contacts stay."""
-    await tags.delete(tag_id, if_unused=if_unused)
+    await tags.delete(tag_id, if_unused=if_unused, if_match=if_match)

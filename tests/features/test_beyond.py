@@ -385,6 +385,59 @@ async def test_x20_safe_delete(api: Api) -> None:
     problem(await api.get(f"/tags/{tag['id']}"), 404, "not_found")
 
 
+async def test_x21_no_update_is_lost(api: Api) -> None:
+    """Of two writers with one ETag, on a tag or a set, one is done; the other is told (412), and writes nothing."""
+    [contact] = await make_contacts(api, 1)
+    tag = await make_tag(api, "VIP")
+    calls: list[tuple[str, str, list[Json]]] = [
+        ("PATCH", f"/tags/{tag['id']}", [{"color": "#111111"}, {"color": "#222222"}, {"color": "#333333"}]),
+        ("PUT", f"/contacts/{contact}/tags", [{"tags": ["VIP", "Ours"]}, {"tags": ["VIP", "Theirs"]}, {"tags": []}]),
+    ]
+    for method, path, [*bodies, first] in calls:
+        for _ in range(10):
+            await call(api, method, path, first)
+            condition = {"If-Match": (await api.get(path)).headers["etag"]}
+            answers = await asyncio.gather(
+                *(api.request(method, path, json=body, headers=condition) for body in bodies)
+            )
+            assert sorted(answer.status_code for answer in answers) == [200, 412]
+            [won] = [answer for answer in answers if answer.status_code == 200]
+            after = await api.get(path)
+            assert after.headers["etag"] == won.headers["etag"]
+            assert answered(after).items() <= answered(won).items()
+            before = await state_of(api.workspace)
+            for body in bodies:
+                late = await api.request(method, path, json=body, headers=condition)
+                problem(late, 412, "precondition_failed")
+            assert await state_of(api.workspace) == before
+
+
+async def test_x21_no_copy_is_stale(api: Api) -> None:
+    """304 is answered while the name and the count are as they were, and never after."""
+    contacts = await make_contacts(api, 2)
+    tag = await make_tag(api, "VIP", contact_ids=contacts[:1])
+    paths = [f"/tags/{tag['id']}", f"/contacts/{contacts[0]}/tags"]
+
+    async def read(path: str, etag: str = '"none"') -> tuple[str, str]:
+        response = await api.get(path, headers={"If-None-Match": etag})
+        assert response.status_code in {200, 304}
+        return response.headers["etag"], response.text
+
+    for path in paths:
+        etag, text = await read(path)
+        assert await read(path, etag) == (etag, "")
+        await call(api, "PATCH", paths[0], {"name": f"Renamed {path.split('/')[1]}"})
+        renamed, text_after = await read(path, etag)
+        assert (renamed != etag, "Renamed" in text_after, text_after != text) == (True, True, True)
+        for contact, method in ((contacts[1], "POST"), (contacts[0], "DELETE")):
+            await call(api, method, f"{paths[0]}/contacts", {"contact_ids": [contact]})
+            if path == paths[0] or contact == contacts[0]:
+                etag, text = await read(path, renamed)
+                assert text not in {"", text_after}
+                renamed, text_after = etag, text
+        await call(api, "PUT", f"{paths[0]}/contacts", {"contact_ids": contacts[:1]})
+
+
 async def test_x22_names_and_slugs(api: Api, other_api: Api) -> None:
     """Names are one in any case and normal form, symbols tell them apart, and every name has a slug that stays."""
     tag = await make_tag(api, normalize("NFC", "Café"))

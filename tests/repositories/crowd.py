@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Self
 from uuid import UUID
 
-from app.errors import NotFound
-from app.repositories.contact_tags import ContactTagRepository, TagChange, TagRef
+from app.errors import NotFound, PreconditionFailed
+from app.repositories.contact_tags import ContactTagRepository, TagChange, TagRef, etag_of
 from app.repositories.contact_upserts import ContactUpsertRepository, NewContact
 from app.repositories.contacts import ContactRepository
 from app.repositories.memberships import MembershipRepository
@@ -50,7 +50,7 @@ class Crowd:
         tag, contact = dice.choice(self.tags), dice.choice(self.contacts)
         few = names(*dice.sample([f"t{n}" for n in range(8)], dice.randint(1, 4)))
         more = names(*dice.sample([f"t{n}" for n in range(8, 12)], 2))
-        match dice.randrange(14):
+        match dice.randrange(15):
             case 0 | 1 | 2:
                 await contacts.assign(tag, ContactRefs("contact_ids", some), on_missing="skip")
             case 3 | 4:
@@ -79,3 +79,8 @@ class Crowd:
                 )
                 assert made.contact
                 self.contacts[place] = made.contact.id
+            case 14:
+                # Who comes too late is told so.
+                read = await contact_tags.list(contact)
+                with suppress(PreconditionFailed):
+                    await contact_tags.change(TagChange(contact, add=few, remove=more), if_match=[etag_of(read)])

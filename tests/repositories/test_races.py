@@ -5,21 +5,23 @@ a mixture in 298 of 300 rounds. Afterwards every invariant holds, and the server
 """
 
 import asyncio
+import itertools
 import random
-from collections.abc import AsyncIterator, Awaitable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextvars import Context, ContextVar
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
-from app.database import Database, create_engine
-from app.errors import AppError, Conflict, InvalidInput, NotFound, Unavailable
+from app.database import Connection, Database, Row, Statement, create_engine
+from app.errors import AppError, Conflict, InvalidInput, NotFound, PreconditionFailed, Unavailable
 from app.pagination import PageRequest
 from app.repositories.audiences import AudienceRepository
 from app.repositories.base import AnyRepository
-from app.repositories.contact_tags import ContactTagRepository, TagChange
+from app.repositories.contact_tags import ContactTagRepository, TagChange, etag_of
 from app.repositories.contact_upserts import ContactUpsertRepository, NewContact
 from app.repositories.idempotency import Answer, IdempotencyRepository
 from app.repositories.keys import KeyRepository, NewKey
@@ -359,6 +361,319 @@ async def test_a_key_revoked_by_many_at_once(arena: Arena) -> None:
         times = {answer.key.revoked_at for answer in answers if answer is not None}
         assert len(times) == 1
         assert sum(not answer.was_revoked for answer in answers if answer is not None) <= 1
+
+
+# What a contact carries, by slug; None if it is no member. And what becomes of that by a change that was done.
+Carried: TypeAlias = frozenset[str] | None
+Effect = Callable[[Carried], Carried]
+FEW = frozenset("ab")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A contact that carries a and b, of tags from a to d."""
+
+    arena: Arena
+    contact: UUID
+    tags: dict[str, UUID]
+    etag: str
+
+    @classmethod
+    async def set(cls, arena: Arena) -> "Scene":
+        [contact] = await arena.make_contacts(1, prefix=uuid4().hex)
+        found = await arena.repository(TagRepository).create_many([{"name": name} for name in "abcd"])
+        done = await arena.repository(ContactTagRepository).change(TagChange(contact, add=names(*FEW)))
+        return cls(arena, contact, {one.tag.name: one.tag.id for one in found}, etag_of(done.tags))
+
+    def change(self, change: TagChange, *, if_match: str | None = None) -> Coroutine[Any, Any, Any]:
+        condition = None if if_match is None else [if_match]
+        return self.arena.repository(ContactTagRepository).change(change, if_match=condition)
+
+    async def carried(self) -> Carried:
+        try:
+            return frozenset(tag.slug for tag in await self.arena.repository(ContactTagRepository).list(self.contact))
+        except NotFound:
+            return None
+
+
+# Changes from the contact's side: what is added, what is removed, whether that is all.
+OWN_CHANGES: dict[str, tuple[str, str, bool]] = {
+    "replace": ("c", "", True),
+    "replace and keep": ("ac", "", True),
+    "replace by a new one": ("an", "", True),
+    "clear": ("", "", True),
+    "add": ("c", "", False),
+    "add what is there": ("ac", "", False),
+    "add a new one": ("n", "", False),
+    "add and remove": ("c", "a", False),
+    "keep and remove": ("a", "b", False),
+    "remove": ("", "a", False),
+    "remove all": ("", "ab", False),
+}
+
+
+def own_change(contact: UUID, kind: str) -> TagChange:
+    added, removed, replaces = OWN_CHANGES[kind]
+    return TagChange(contact, add=names(*added), remove=names(*removed), replace=replaces)
+
+
+def own_effect(kind: str) -> Effect:
+    added, removed, replaces = OWN_CHANGES[kind]
+
+    def effect(carried: Carried) -> Carried:
+        return None if carried is None else frozenset(() if replaces else carried) - {*removed} | {*added}
+
+    return effect
+
+
+def adding(*slugs: str) -> Effect:
+    return lambda carried: None if carried is None else carried | {*slugs}
+
+
+def removing(*slugs: str) -> Effect:
+    return lambda carried: None if carried is None else carried - {*slugs}
+
+
+async def _assign(scene: Scene, name: str) -> None:
+    contacts = scene.arena.repository(TagContactRepository)
+    await contacts.assign(scene.tags[name], ContactRefs("contact_ids", [scene.contact]))
+
+
+async def _unassign(scene: Scene, name: str) -> None:
+    contacts = scene.arena.repository(TagContactRepository)
+    await contacts.unassign(scene.tags[name], ContactRefs("contact_ids", [scene.contact]))
+
+
+async def _retime(scene: Scene) -> None:
+    await _unassign(scene, "a")
+    await _assign(scene, "a")
+
+
+async def _rejoin(scene: Scene) -> None:
+    members = scene.arena.repository(MembershipRepository)
+    await members.leave(scene.contact, "newsletter")
+    await members.put(scene.contact, "newsletter")
+
+
+# What somebody else does meanwhile.
+INTRUSIONS: dict[str, tuple[Callable[[Scene], Awaitable[Any]], Effect]] = {
+    "assign one that is named": (lambda scene: _assign(scene, "c"), adding("c")),
+    "assign one that is not": (lambda scene: _assign(scene, "d"), adding("d")),
+    "unassign a": (lambda scene: _unassign(scene, "a"), removing("a")),
+    "unassign b": (lambda scene: _unassign(scene, "b"), removing("b")),
+    "unassign and assign a": (_retime, adding("a")),
+    "replace the tag's contacts": (
+        lambda scene: scene.arena.repository(TagContactRepository).replace(
+            scene.tags["a"], ContactRefs("contact_ids", [])
+        ),
+        removing("a"),
+    ),
+    "add to the contact": (lambda scene: scene.change(TagChange(scene.contact, add=names("d"))), adding("d")),
+    "remove from the contact": (
+        lambda scene: scene.change(TagChange(scene.contact, remove=names("a", "b"))),
+        removing("a", "b"),
+    ),
+    "replace the contact's tags": (
+        lambda scene: scene.change(TagChange(scene.contact, add=names("d"), replace=True)),
+        lambda _: frozenset("d"),
+    ),
+    "change a tag": (
+        lambda scene: scene.arena.repository(TagRepository).update(scene.tags["a"], {"description": uuid4().hex}),
+        lambda carried: carried,
+    ),
+    "delete a tag": (lambda scene: scene.arena.repository(TagRepository).delete(scene.tags["b"]), removing("b")),
+    "leave": (
+        lambda scene: scene.arena.repository(MembershipRepository).leave(scene.contact, "newsletter"),
+        lambda _: None,
+    ),
+    "leave and join": (_rejoin, lambda _: frozenset()),
+}
+
+# Whose statements are counted.
+_is_changing: ContextVar[bool] = ContextVar("is_changing", default=False)
+
+
+@pytest.mark.parametrize("intrusion", INTRUSIONS)
+async def test_a_change_by_if_match_is_never_overtaken(
+    arena: Arena, monkeypatch: pytest.MonkeyPatch, intrusion: str
+) -> None:
+    """Whatever somebody else does to the set, at whichever moment: the two come one after the other.
+
+    If the other one comes first, the change is refused; if second, it works on what the change has left.
+    """
+    intrude, effect = INTRUSIONS[intrusion]
+    watcher = await asyncpg.connect(arena.url)
+    fetch = Connection.fetch
+
+    async def let_in(scene: Scene) -> asyncio.Task[Any]:
+        intruder = asyncio.get_running_loop().create_task(_only(intrude(scene)), context=Context())
+        # It is done, or it waits for what the change holds.
+        while not intruder.done() and not await watcher.fetchval(WAITING):
+            await asyncio.sleep(0.001)
+        return intruder
+
+    async def change(scene: Scene, kind: str, moment: int) -> tuple[bool, int, asyncio.Task[Any] | None]:
+        """Whether it was done, after how many statements, and who came in after so many of them."""
+        run = 0
+        intruder = None if moment else await let_in(scene)
+
+        async def fetch_and_let_in(connection: Connection, statement: Statement, **values: object) -> list[Row]:
+            nonlocal run, intruder
+            rows = await fetch(connection, statement, **values)
+            if _is_changing.get():
+                run += 1
+                if run == moment:
+                    intruder = await let_in(scene)
+            return rows
+
+        monkeypatch.setattr(Connection, "fetch", fetch_and_let_in)
+        token = _is_changing.set(True)
+        try:
+            await scene.change(own_change(scene.contact, kind), if_match=scene.etag)
+        except (PreconditionFailed, NotFound):
+            return False, run, intruder
+        finally:
+            _is_changing.reset(token)
+            monkeypatch.setattr(Connection, "fetch", fetch)
+        return True, run, intruder
+
+    for kind in OWN_CHANGES:
+        for moment in itertools.count():
+            scene = await Scene.set(arena)
+            is_done, run, intruder = await change(scene, kind, moment)
+            if intruder is None:
+                # There was no such moment.
+                assert is_done
+                assert moment > run >= 2
+                break
+            await intruder
+            expected = effect(own_effect(kind)(FEW) if is_done else FEW)
+            assert await scene.carried() == expected, (kind, moment)
+            # Who comes before all of it is seen, and who comes after all of it is not in the way.
+            assert is_done is (moment > 0) or 0 < moment < run, (kind, moment)
+    await watcher.close()
+
+
+async def _only(work: Awaitable[Any]) -> Any:
+    return await work
+
+
+HALFWAY: list[tuple[str, Callable[[Scene, str], Coroutine[Any, Any, None]], str]] = [
+    ("replace", _unassign, "a"),
+    ("replace and keep", _unassign, "a"),
+    ("replace and keep", _unassign, "b"),
+    ("replace", _assign, "c"),
+    ("clear", _unassign, "b"),
+    ("add", _assign, "c"),
+    ("add what is there", _unassign, "a"),
+    ("add and remove", _unassign, "a"),
+    ("add and remove", _assign, "c"),
+    ("keep and remove", _unassign, "a"),
+    ("remove", _unassign, "a"),
+    ("remove all", _unassign, "b"),
+]
+
+
+async def test_a_change_by_if_match_waits_for_one_that_is_halfway(arena: Arena) -> None:
+    """It began with the set that it was asked for, and finds another one when the other one ends: it is refused."""
+    somebody, watcher = await asyncpg.connect(arena.url), await asyncpg.connect(arena.url)
+    for kind, meanwhile, name in HALFWAY:
+        scene = await Scene.set(arena)
+        halfway = somebody.transaction()
+        await halfway.start()
+        # Whoever counts this tag waits, whichever share it writes, with the assignment written or gone already.
+        await somebody.execute(
+            """
+            insert into tag_counts (workspace_id, tag_id, slot, n)
+            select $1, $2, slot, 0 from generate_series(0, 63) slot
+            on conflict (workspace_id, tag_id, slot) do update set n = tag_counts.n
+            """,
+            arena.principal.workspace_id,
+            scene.tags[name],
+        )
+        other = asyncio.create_task(meanwhile(scene, name))
+        while not await watcher.fetchval(WAITING):
+            await asyncio.sleep(0.001)
+        changing = asyncio.create_task(scene.change(own_change(scene.contact, kind), if_match=scene.etag))
+        while not changing.done() and await watcher.fetchval(WAITING) < 2:
+            await asyncio.sleep(0.001)
+        await halfway.rollback()
+        await other
+        [answer] = await all_of(changing)
+        assert isinstance(answer, PreconditionFailed), (kind, name)
+        assert await scene.carried() == (FEW | {name} if meanwhile is _assign else FEW - {name}), (kind, name)
+    await somebody.close()
+    await watcher.close()
+
+
+async def test_a_contact_that_joins_while_its_tags_are_replaced(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There was nobody to hold, so another replace would not be kept out: it looks again."""
+    [contact] = await arena.make_contacts(1)
+    tags, members = arena.repository(ContactTagRepository), arena.repository(MembershipRepository)
+    await tags.change(TagChange(contact, add=names("a")))
+    await members.leave(contact, "newsletter")
+    fetch = Connection.fetch
+    ran: list[str] = []
+
+    async def fetch_and_join(connection: Connection, statement: Statement, **values: object) -> list[Row]:
+        rows = await fetch(connection, statement, **values)
+        if statement.name.startswith("contact_tags."):
+            ran.append(statement.name)
+        if ran == ["contact_tags.lock_members"] and not rows:
+            ran.append("joined")
+            await members.put(contact, "newsletter")
+        return rows
+
+    monkeypatch.setattr(Connection, "fetch", fetch_and_join)
+    for if_match in (None, [etag_of([])]):
+        await members.leave(contact, "newsletter")
+        ran.clear()
+        done = await tags.change(TagChange(contact, add=names("a"), replace=True), if_match=if_match)
+        assert done.added == ["a"]
+        change = "contact_tags.change.addremove" + (".check" if if_match else "")
+        assert ran == ["contact_tags.lock_members", "joined", change, "contact_tags.lock_members", change]
+
+
+async def test_writing_back_what_was_read_while_tags_are_assigned(arena: Arena) -> None:
+    """Whoever replaces a contact's tags by what it read, and one of its own, loses none that others give or take."""
+    tags, contacts = arena.repository(ContactTagRepository), arena.repository(TagContactRepository)
+    made = await arena.repository(TagRepository).create_many([{"name": f"t{n:02}"} for n in range(40)])
+    ids = [one.tag.id for one in made]
+    given, taken = ids[:20], ids[20:]
+    for _ in range(8):
+        [contact] = await arena.make_contacts(1, prefix=uuid4().hex)
+        named = ContactRefs("contact_ids", [contact])
+        for tag in taken:
+            await contacts.assign(tag, named)
+        finished = asyncio.Event()
+
+        async def write(own: str, contact: UUID = contact, finished: asyncio.Event = finished) -> tuple[int, int]:
+            done = refused = 0
+            while not finished.is_set():
+                read = await tags.list(contact)
+                kept = [tag.name for tag in read if tag.name != own]
+                wanted = [*kept, own] if len(kept) == len(read) else kept
+                try:
+                    await tags.change(TagChange(contact, add=names(*wanted), replace=True), if_match=[etag_of(read)])
+                    done += 1
+                except PreconditionFailed:
+                    refused += 1
+            return done, refused
+
+        async def give(some: list[UUID], named: ContactRefs = named) -> None:
+            for tag in some:
+                await contacts.assign(tag, named)
+
+        async def take(some: list[UUID], named: ContactRefs = named) -> None:
+            for tag in some:
+                await contacts.unassign(tag, named)
+
+        writers = [asyncio.create_task(write(f"own{n}")) for n in range(2)]
+        await all_of(give(given[:10]), give(given[10:]), take(taken[:10]), take(taken[10:]))
+        finished.set()
+        assert all(done or refused for done, refused in await asyncio.gather(*writers))
+        carried = {tag.id for tag in await tags.list(contact)}
+        assert carried & {*ids} == {*given}
 
 
 async def test_everything_at_once(arena: Arena) -> None:
