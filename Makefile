@@ -51,7 +51,7 @@ docs: setup
 # Two locks: the image installs requirements.lock; development and CI the larger one, constrained by it.
 lock: .make/venv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --custom-compile-command="make lock" \
-		--python-version 3.11 pyproject.toml -o requirements.lock
+		--python-version 3.11 --extra redis pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --custom-compile-command="make lock" \
 		--python-version 3.11 --all-extras --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 

@@ -28,6 +28,10 @@ _PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[1-5]?\d{1,4})"
 _HOST = rf"(\[[0-9a-fA-F:.]+\]|[^\[\]:,@/?#]*)(:{_PORT}?)?"
 _DATABASE_URL = re.compile(rf"postgres(ql)?://([^/?#]*@)?{_HOST}(,{_HOST})*(/[^/?#@]*)?(\?[^#@]*)?")
 
+_REDIS_HOST = r"(\[[0-9a-fA-F:.]+\]|[^\[\]:,@/?#\s]+)"
+_REDIS_URL = re.compile(rf"rediss?://([^/?#@]*@)?{_REDIS_HOST}(:{_PORT})?(/\d{{0,4}})?", re.ASCII)
+_RATE = re.compile(r"(1000000000|[1-9]\d{0,8})/[1-9]\d{0,4}s", re.ASCII)
+
 
 class Settings(BaseSettings):
     """Every option of the service. Each is an environment variable: `POLYTAG_` and the field's name in capitals."""
@@ -63,9 +67,19 @@ class Settings(BaseSettings):
         description="Vendors whose APIs are served beside Polytag's own: `all`, `none`, or their names with commas "
         "between, e.g. topmail,datamailer.",
     )
-    pool_size: int = Field(8, ge=1, le=64, description="Database connections of one worker.")
+    pool_size: int = Field(
+        8,
+        ge=1,
+        le=64,
+        description="Database connections of one worker. Requests of one key use all but two of them, or but a quarter "
+        "where that is more.",
+    )
     pool_timeout: float = Field(
-        5, gt=0, le=300, description="Seconds a request waits for a free database connection before it answers 503."
+        5,
+        gt=0,
+        le=300,
+        description="Seconds a request waits for a free database connection before it answers 503, and for other "
+        "requests of its key before it answers 429.",
     )
     statement_timeout: float = Field(
         20, gt=0, le=3600, description="Seconds one SQL statement may take before it is cancelled (503)."
@@ -80,12 +94,23 @@ class Settings(BaseSettings):
     max_bulk_body_bytes: int = Field(
         4_194_304, ge=1024, description="Largest body of calls that take lists of contacts, in bytes (413 beyond)."
     )
+    rate_limit: str = Field(
+        "10000/10s",
+        description="Requests that an API key may make in a span of time: `600/60s` is 600 in 60 seconds, 429 beyond. "
+        "`off` is no limit. The default is more than one process serves of most calls.",
+    )
+    rate_limit_storage: SecretStr | None = Field(
+        None,
+        description="redis://user:password@host:port/database, or rediss:// for TLS: where all processes count "
+        "together; needs `pip install 'polytag[redis]'`. Without it each worker counts for itself, so that N workers "
+        "may let through N times the limit; so do they while Redis is away.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="json: a JSON object a line. console: for people. auto: console on a terminal, else json."
     )
 
-    @field_validator("database_url", "public_url", mode="before")
+    @field_validator("database_url", "public_url", "rate_limit_storage", mode="before")
     @classmethod
     def _empty_is_none(cls, url: object) -> object:
         # As a line without a value in an .env file has it.
@@ -118,6 +143,29 @@ class Settings(BaseSettings):
         if not _DATABASE_URL.fullmatch(url.get_secret_value()):
             raise ValueError(
                 "must be like postgresql://polytag:secret@db.example.com:5432/polytag; in the password, write "
+                "/ as %2F, ? as %3F, # as %23 and @ as %40"
+            )
+        return url
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_rate(cls, rate: str) -> str:
+        # As a line without a value in an .env file has it.
+        rate = rate.strip().lower() or cls.model_fields["rate_limit"].default
+        if rate != "off" and not _RATE.fullmatch(rate):
+            raise ValueError(
+                "must be off, or requests and seconds like 600/60s, which is 600 requests of a key in 60 seconds: both "
+                "whole numbers from 1, at most 1000000000 requests and 99999 seconds"
+            )
+        return rate
+
+    @field_validator("rate_limit_storage")
+    @classmethod
+    def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        # What it holds is not said back, as with the database.
+        if url is not None and not _REDIS_URL.fullmatch(url.get_secret_value()):
+            raise ValueError(
+                "must be like redis://:secret@redis.example.com:6379/0, or rediss:// for TLS; in the password, write "
                 "/ as %2F, ? as %3F, # as %23 and @ as %40"
             )
         return url

@@ -3,8 +3,8 @@
 A front end (the native API, or a vendor's dialect) is a folder with routes, a way to read a key and a way to say an
 error. `build` makes an application of it: exception handlers belong to an application, not to a router.
 
-The way in is `Route`: authenticate, check scopes, read the body, and only then let FastAPI validate. The way out is
-one `AppError`, whatever was wrong, rendered by the front end.
+The way in is `Route`: authenticate, count, check scopes, read the body, and only then let FastAPI validate. The way out
+is one `AppError`, whatever was wrong, rendered by the front end.
 """
 
 import json
@@ -47,6 +47,7 @@ from app.errors import (
 from app.idempotency import Idempotency
 from app.logs import mask_keys, shown
 from app.middleware import Net
+from app.rate_limits import Quota
 from app.repositories.base import Principal
 from app.schemas.base import WITHOUT_NUL, UnionBranch
 from app.values import COLOR_PATTERN, SCOPES
@@ -59,6 +60,14 @@ Authenticate = Callable[[str], Awaitable[Principal]]
 ParseBody = Callable[[str | None, bytes], object]
 # From whoever the key belongs to, and what the request says beside it.
 ReadContext = Callable[[Request, Principal], Awaitable[Principal]]
+
+
+def standard_rate_headers(quota: Quota) -> dict[str, str]:
+    """What is left to a key, as draft-ietf-httpapi-ratelimit-headers-10 has it."""
+    return {
+        "ratelimit-policy": f'"default";q={quota.requests};w={quota.seconds}',
+        "ratelimit": f'"default";r={quota.remaining};t={quota.resets_in}',
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +94,8 @@ class FrontEnd:
     idempotency_header: str = "Idempotency-Key"
     # For a header that names another audience than the key's own. What comes back is who asks, and where.
     read_context: ReadContext | None = None
+    # Headers of every answer to a request that was counted, by names in lower case.
+    rate_headers: Callable[[Quota], Mapping[str, str]] = standard_rate_headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +187,9 @@ class Route(APIRoute):
             if terms.scopes is not None:
                 principal: Principal = await state["authenticate"](state["front_end"].read_token(request))
                 state["principal"] = principal
+                if (rate_limits := state["rate_limits"]) is not None:
+                    quota = state["quota"] = await rate_limits.hit(principal.key_id)
+                    quota.check()
                 if read_context := state["front_end"].read_context:
                     principal = state["principal"] = await read_context(request, principal)
                 if missing := principal.missing_scopes(terms.scopes):
@@ -189,11 +203,14 @@ class Route(APIRoute):
             if takes_body:
                 limits: BodyLimits = state["body_limits"]
                 request = await _read_body(request, limits.bulk if terms.bulk else limits.default)
+            if terms.scopes is None:
+                return await validate_and_run(request)
             if takes_key and request.headers.get(state["front_end"].idempotency_header) is not None:
                 body = await request.body() if takes_body else b""
                 idempotency: Idempotency = state["idempotency"]
                 return await idempotency.run(request, body, validate_and_run)
-            return await validate_and_run(request)
+            async with state["shares"].of(principal.key_id):
+                return await validate_and_run(request)
 
         return handle
 

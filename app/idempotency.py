@@ -54,7 +54,9 @@ class Idempotency:
         except TimeoutError:
             raise StillRunning from None
         try:
-            return await self._run(request, handler, key, _fingerprint(request, body))
+            # Repeats that wait take no part of what the key may have at work.
+            async with state["shares"].of(principal.key_id):
+                return await self._run(request, handler, key, _fingerprint(request, body))
         finally:
             lock.release()
 

@@ -22,6 +22,7 @@ from app.dialects.topmail import TOPMAIL
 from app.frontend import BodyLimits, FrontEnd, build, mount
 from app.idempotency import Idempotency
 from app.middleware import Edge
+from app.rate_limits import RateLimits, SharedCounts, Shares, demand_redis
 from app.repositories.system import SystemRepository
 from app.routers import NATIVE
 
@@ -64,6 +65,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings.database_url is None:
         raise ValueError("POLYTAG_DATABASE_URL is not set. `polytag serve` starts the bundled PostgreSQL without it.")
     database_url = settings.database_url.get_secret_value()
+    if settings.rate_limit_storage is not None:
+        demand_redis()
     dialects = chosen_dialects(settings.dialects)
     newest_revision = migrate.newest_revision()
 
@@ -79,6 +82,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         database = Database(engine)
         system = SystemRepository(database)
         authenticator = Authenticator(system.find_key, system.record_use)
+        rate_limits = _rate_limits(settings)
         metrics.begin(version=app.__version__, connections=settings.pool_size)
         tasks = [
             asyncio.create_task(authenticator.record_every(RECORD_USE_EVERY_SECONDS)),
@@ -92,6 +96,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 "database_is_current": partial(migrate.is_current, database, newest_revision),
                 "authenticate": authenticator,
                 "idempotency": Idempotency(wait_seconds=settings.lock_timeout),
+                "rate_limits": rate_limits,
+                "shares": Shares(settings.pool_size, wait=settings.pool_timeout),
             }
         finally:
             for task in tasks:
@@ -100,6 +106,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_RECORD_WITHIN_SECONDS):
                     await authenticator.record()
+            if rate_limits is not None:
+                await rate_limits.close()
             await database.dispose()
             metrics.end()
 
@@ -122,6 +130,15 @@ def openapi_document(front_end: FrontEnd) -> dict[str, Any]:
     """The OpenAPI document of a front end, as the service has it at its `/openapi.json`. Nothing is started for it."""
     # No request is served, so no body is measured.
     return build(front_end, version=app.__version__, body_limits=BodyLimits(default=0, bulk=0)).openapi()
+
+
+def _rate_limits(settings: Settings) -> RateLimits | None:
+    if settings.rate_limit == "off":
+        return None
+    requests, seconds = settings.rate_limit.removesuffix("s").split("/")
+    url = settings.rate_limit_storage
+    shared = None if url is None else SharedCounts(url.get_secret_value())
+    return RateLimits(int(requests), int(seconds), shared=shared)
 
 
 async def _look_at_pool_every(database: Database, seconds: float) -> None:

@@ -87,6 +87,11 @@ _pool_wait = Counter(
 pool_timeouts = Counter(
     "polytag_database_pool_timeouts_total", "Units of work that got no connection in time.", registry=_registry
 )
+rate_limit_storage_failures = Counter(
+    "polytag_rate_limit_storage_failures_total",
+    "Times that the Redis of the rate limits did not answer, and was then left alone for some seconds.",
+    registry=_registry,
+)
 events_unnumbered = Gauge(
     "polytag_events_unnumbered",
     f"Events without a position yet, counted every few seconds, and up to {UNNUMBERED_MAX} only.",

@@ -39,6 +39,8 @@ _CLIENT_CLOSED_REQUEST = 499
 class Edge:
     """Gives a request its id, answers HEAD by what GET would say, limits the time, writes the access line, counts.
 
+    It also adds what is left to the key of the request, to whatever is answered.
+
     With a public URL the request is what it was before the proxy took the URL's path away: `request.url`, and all that
     is made of it, is public, whatever the headers say.
     """
@@ -73,7 +75,11 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), id_header]
+                headers = [*message.get("headers", ()), id_header]
+                if quota := state.get("quota"):
+                    told = state["front_end"].rate_headers(quota).items()
+                    headers += [(name.encode(), value.encode()) for name, value in told]
+                message["headers"] = headers
             elif is_head:
                 message = {**message, "body": b""}
             await send(message)

@@ -31,6 +31,7 @@ from app.database import Database, create_engine
 from app.errors import NotFound, Unavailable
 from app.logs import mask_keys
 from app.main import chosen_dialects, create_app
+from app.rate_limits import demand_redis
 from app.repositories.doctor import DoctorRepository, Finding, HeldCount, MendedCount
 from app.repositories.system import Provisioned, RevokedKey, SystemRepository, WorkspaceKey
 from app.values import SCOPES
@@ -56,6 +57,8 @@ def serve(settings: Settings, *, as_json: bool = False) -> None:
     """
     try:
         chosen_dialects(settings.dialects)
+        if settings.rate_limit_storage is not None:
+            demand_redis()
     except ValueError as error:
         raise CannotRun(f"The settings cannot be taken. {error}") from None
     # Uvicorn ends the process by the signal that stopped it; this lets what is open be put away first. The first
@@ -70,7 +73,10 @@ def serve(settings: Settings, *, as_json: bool = False) -> None:
             print(_first_key(first, as_json=as_json), end="", flush=True)  # noqa: T201
         # Workers are processes of their own; the environment is what they are born with.
         os.environ["POLYTAG_DATABASE_URL"] = url
-        for name, value in settings.model_dump(mode="json", exclude_none=True, exclude={"database_url"}).items():
+        if settings.rate_limit_storage is not None:
+            os.environ["POLYTAG_RATE_LIMIT_STORAGE"] = settings.rate_limit_storage.get_secret_value()
+        plain = settings.model_dump(mode="json", exclude_none=True, exclude={"database_url", "rate_limit_storage"})
+        for name, value in plain.items():
             os.environ[f"POLYTAG_{name.upper()}"] = value if isinstance(value, str) else json.dumps(value)
         host, port = listener.getsockname()[:2]
         shown_host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104

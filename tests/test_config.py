@@ -80,6 +80,96 @@ def test_what_is_no_trusted_proxy(given: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("", "10000/10s"),
+        (" ", "10000/10s"),
+        ("off", "off"),
+        (" OFF ", "off"),
+        ("1/1s", "1/1s"),
+        ("600/60S", "600/60s"),
+        ("1000000000/99999s", "1000000000/99999s"),
+    ],
+)
+def test_rate_limits(given: str, taken: str) -> None:
+    assert Settings(rate_limit=given).rate_limit == taken
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "on",
+        "none",
+        "0",
+        "100",
+        "0/10s",
+        "10/0s",
+        "-1/10s",
+        "1.5/10s",
+        "10/10",
+        "10/10m",
+        "10/second",
+        "10 / 10s",
+        "1000000001/1s",
+        "1/100000s",
+        "01/10s",
+        "10/10s/10s",
+        # Other digits.
+        "\u0661/10s",
+    ],
+)
+def test_what_is_no_rate_limit(given: str) -> None:
+    with pytest.raises(ValidationError, match="must be off, or requests and seconds like 600/60s"):
+        Settings(rate_limit=given)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "rediss://h:6379",
+        "redis://h/0",
+        "redis://:p%2Fw@127.0.0.1:6379/15",
+        "redis://u:p@[::1]:6379/",
+    ],
+)
+def test_urls_of_redis(url: str) -> None:
+    settings = Settings(rate_limit_storage=SecretStr(url))
+    assert settings.rate_limit_storage == SecretStr(url)
+    assert "p%2Fw" not in repr(settings)
+
+
+def test_an_empty_url_of_redis_is_none() -> None:
+    assert Settings.model_validate({"rate_limit_storage": ""}).rate_limit_storage is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "memory://",
+        "s3cretpw@h:6379",
+        "http://:s3cretpw@h:6379",
+        "redis://",
+        "redis://:s3cretpw@",
+        "redis://:123/s3cretpw@h:6379",
+        "redis://:12?s3cretpw@h:6379",
+        "redis://:12#s3cretpw@h:6379",
+        "redis://:s3cretpw@h:notaport",
+        "redis://:s3cretpw@h:65536",
+        "redis://:s3cretpw@h:6379/zero",
+        # Options of the client's, which would fail at the first request only.
+        "redis://:s3cretpw@h:6379/0?max_connections=none",
+        "redis://:s3cretpw@h:6379/0\n",
+    ],
+)
+def test_a_url_of_redis_that_cannot_be_read_is_not_said_back(url: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings(rate_limit_storage=SecretStr(url))
+    assert "redis://" in str(refused.value)
+    assert "s3cretpw" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "postgresql://u:123/s3cretpw@127.0.0.1/db",

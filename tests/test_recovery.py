@@ -18,6 +18,7 @@ from app import embedded, migrate
 from app.config import Settings
 from app.database import Database, create_engine
 from tests.conftest import Api, MakeDatabase, client_of, make_workspace, started
+from tests.routers.calls import make_key
 
 
 @pytest.fixture(scope="module")
@@ -177,8 +178,15 @@ async def test_more_requests_than_connections(new_database: MakeDatabase) -> Non
     """Who finds no free connection in time is told so, and those that wait their turn are served."""
     url = await new_database()
     async with served(url, pool_size=2, pool_timeout=0.3, lock_timeout=2) as api:
+        # One key alone may not hold all connections.
+        keys = [(await make_key(api, scopes=["tags:write"], audience="newsletter"))["key"] for _ in range(2)]
         async with _held_audience(url):
-            waiting = [asyncio.create_task(api.post("/tags", json={"name": f"t{n}"})) for n in range(2)]
+            waiting = [
+                asyncio.create_task(
+                    api.post("/tags", json={"name": f"t{n}"}, headers={"Authorization": f"Bearer {key}"})
+                )
+                for n, key in enumerate(keys)
+            ]
             await asyncio.sleep(0.2)
             assert_try_again(await api.get("/tags"))
         assert {(await task).status_code for task in waiting} == {201}

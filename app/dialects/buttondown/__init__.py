@@ -34,6 +34,7 @@ from app.errors import (
     UnsupportedMediaType,
 )
 from app.frontend import FrontEnd, error_response, read_authorization
+from app.rate_limits import Quota
 
 _TABLE: dict[type[AppError], tuple[int, str]] = {
     # The only 403 whose code is documented is that of bulk actions.
@@ -147,6 +148,15 @@ def _loc(location: tuple[str | int, ...]) -> list[str | int]:
     return [source, *(_PARAMETERS.get(str(part), part) for part in place)]
 
 
+def rate_headers(quota: Quota) -> dict[str, str]:
+    """The vendor's three; its reset is Unix time."""
+    return {
+        "x-ratelimit-limit": str(quota.requests),
+        "x-ratelimit-remaining": str(quota.remaining),
+        "x-ratelimit-reset": str(quota.resets_at),
+    }
+
+
 BUTTONDOWN = FrontEnd(
     slug="buttondown",
     title="Polytag as Buttondown",
@@ -159,4 +169,5 @@ BUTTONDOWN = FrontEnd(
     one_audience=True,
     idempotency_header="X-Idempotency-Key",
     read_context=read_context,
+    rate_headers=rate_headers,
 )

@@ -42,6 +42,7 @@ from app.errors import (
     UnsupportedMediaType,
 )
 from app.frontend import FrontEnd, error_response, read_authorization
+from app.rate_limits import Quota
 
 _STATUSES: dict[type[AppError], int] = {
     Unauthenticated: 401,
@@ -141,6 +142,14 @@ def _text(error: FieldError) -> str:
     return NO_SUBSCRIBER if field.startswith("subscribers") else f"The selected {field} is invalid."
 
 
+def rate_headers(quota: Quota) -> dict[str, str]:
+    """Its framework's: two on every answer, and the Unix time of the reset where there was one request too many."""
+    headers = {"x-ratelimit-limit": str(quota.requests), "x-ratelimit-remaining": str(quota.remaining)}
+    if quota.is_exceeded:
+        headers["x-ratelimit-reset"] = str(quota.resets_at)
+    return headers
+
+
 SENDPORTAL = FrontEnd(
     slug="sendportal",
     title="Polytag as SendPortal",
@@ -150,4 +159,5 @@ SENDPORTAL = FrontEnd(
     render_error=render_error,
     parse_body=parse_body,
     one_audience=True,
+    rate_headers=rate_headers,
 )

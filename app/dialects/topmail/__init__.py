@@ -3,6 +3,8 @@
 What its documentation shows is kept; what it leaves open is decided here, and told in docs/dialects/topmail.md.
 """
 
+from datetime import UTC, datetime
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -31,6 +33,7 @@ from app.errors import (
     UnsupportedMediaType,
 )
 from app.frontend import FrontEnd, error_response, read_authorization
+from app.rate_limits import Quota
 
 # Its table of statuses has no 422 and no 415: what is wrong with a request is 400. 405, 408, 413 and 503 are not in
 # it either; they are HTTP's own, and a client that knows the table takes them by their class.
@@ -94,6 +97,14 @@ def render_error(error: AppError, _request_id: str) -> Response:
     return error_response(status, {"error": body}, error)
 
 
+def rate_headers(quota: Quota) -> dict[str, str]:
+    """The vendor's two; its reset is a time of day as text."""
+    return {
+        "x-ratelimit-remaining": str(quota.remaining),
+        "x-ratelimit-reset": datetime.fromtimestamp(quota.resets_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
 TOPMAIL = FrontEnd(
     slug="topmail",
     title="Polytag as TopMail",
@@ -104,4 +115,5 @@ TOPMAIL = FrontEnd(
     # Whatever it is declared as: the vendor names no rule, and its clients need not have kept one.
     parse_body=lambda _media_type, body: parse_json(body),
     one_audience=True,
+    rate_headers=rate_headers,
 )

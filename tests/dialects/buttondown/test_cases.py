@@ -25,7 +25,6 @@ CASES: dict[str, Json] = {case["name"]: case for case in json.loads((HERE / "cas
 LEFT_OUT = {
     "create_color_missing_strict": "`color` may be left out, since clients in use leave it out; the case is that of a "
     "strict server",
-    "list_rate_limit_headers": "There is no rate limit yet, so no header tells of one",
     "plan_without_tags_cannot_create": "There are no plans, so every key has tags",
     "subscriber_create_auto_tag_needs_plan": "There are no plans, so every key has tags",
 }

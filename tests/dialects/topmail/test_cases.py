@@ -20,11 +20,6 @@ from tests.routers.calls import Json
 HERE = Path(__file__).parent
 CASES: dict[str, Json] = {case["name"]: case for case in json.loads((HERE / "cases.json").read_text(encoding="utf-8"))}
 
-# What is not as these cases have it, and why. docs/dialects/topmail.md tells the same.
-LEFT_OUT = {
-    "list_rate_limit_headers": "There is no rate limit yet, so no header tells of one.",
-}
-
 _TYPES: dict[str, type] = {"array": list, "string": str}
 _ABSENT = object()
 
@@ -108,22 +103,9 @@ def found_at(document: Any, path: str) -> Any:
     return document
 
 
-@pytest.mark.parametrize("name", sorted(CASES.keys() - LEFT_OUT.keys()))
+@pytest.mark.parametrize("name", sorted(CASES))
 async def test_a_published_case(api: Api, name: str) -> None:
     await Runner(api).run(CASES[name])
-
-
-@pytest.mark.parametrize("name", LEFT_OUT)
-async def test_a_case_that_is_left_out_is_so_for_a_reason(api: Api, name: str) -> None:
-    with pytest.raises(AssertionError):
-        await Runner(api).run(CASES[name])
-
-
-def test_the_guide_lists_what_is_left_out() -> None:
-    guide = (HERE.parents[2] / "docs" / "dialects" / "topmail.md").read_text(encoding="utf-8")
-    _, _, section = guide.partition("## Cases left out\n")
-    section, _, _ = section.partition("\n## ")
-    assert dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", section, re.MULTILINE)) == LEFT_OUT
 
 
 @pytest.mark.parametrize(
