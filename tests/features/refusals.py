@@ -36,6 +36,7 @@ class Refusal:
     json: Any = None
     content: bytes | None = None
     key: Key = "own"
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 def field(name: str, method: str, path: str, body: object, pointer: str, code: str) -> Refusal:
@@ -142,6 +143,18 @@ REFUSALS = [
         ("#/client",),
         json={"scopes": ["admin"], "client": "x"},
     ),
+    Refusal(
+        "changed since", "PATCH", "/tags/{tag}", 412, "precondition_failed", json={}, headers=(("If-Match", '"7-0"'),)
+    ),
+    Refusal(
+        "key of another request",
+        "POST",
+        "/tags",
+        422,
+        "idempotency_key_reused",
+        json={"name": "x"},
+        headers=(("Idempotency-Key", "used"),),
+    ),
     # Who asks, and for what.
     Refusal("no key", "GET", "/tags", 401, "unauthenticated", key="none"),
     Refusal("unknown key", "GET", "/tags", 401, "unauthenticated", key="unknown"),
@@ -185,7 +198,7 @@ async def refuse(api: Api, other_api: Api) -> dict[str, httpx.Response]:
     before = await state_of(api.workspace), await state_of(other_api.workspace)
     answers = {}
     for case in REFUSALS:
-        headers = dict(keys[case.key])
+        headers = {**keys[case.key], **dict(case.headers)}
         if case.content is not None and case.code != "unsupported_media_type":
             headers["Content-Type"] = "application/json"
         answers[case.name] = await api.request(
@@ -200,6 +213,8 @@ async def _make_own(api: Api) -> dict[str, str]:
     tag, gold = await make_tag(api, "VIP", contact_ids=[contact]), await make_tag(api, "Gold")
     await make_audience(api, "courses")
     await make_tag(api, "Course", audience="courses")
+    made = await api.post("/tags", json={"name": "Once"}, headers={"Idempotency-Key": "used"})
+    assert made.status_code == 201
     return {"contact": contact, "tag": tag["id"], "gold": gold["id"], "outsider": await make_outsider(api)}
 
 

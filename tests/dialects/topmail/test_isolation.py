@@ -117,12 +117,16 @@ async def another_audience(api: Api, courses: Api) -> Neighbours:
     return Neighbours(api, await make_own(api), await make_secrets(courses), courses)
 
 
+# What no two answers have in common.
+COUNTED = {"x-request-id", "x-ratelimit-remaining", "x-ratelimit-reset"}
+
+
 def masked(response: httpx.Response, named: dict[str, str]) -> tuple[int, dict[str, str], str]:
     """Status, headers and body without the request's id and without what the caller itself named."""
     text = response.text
     for name, value in named.items():
         text = text.replace(value, name)
-    headers = {name: value for name, value in response.headers.items() if name != "x-request-id"}
+    headers = {name: value for name, value in response.headers.items() if name not in COUNTED}
     return response.status_code, headers, text
 
 
