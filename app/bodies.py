@@ -10,6 +10,8 @@ from app.errors import Unreadable, UnsupportedMediaType
 from app.logs import shown
 
 JSON_MAX_DEPTH = 64
+# A hundred for each contact of the longest list there is. Each costs the parser as much as a long text.
+JSON_MAX_CONTAINERS = 100_000
 
 
 def parse_declared_json(media_type: str | None, body: bytes) -> object:
@@ -37,8 +39,7 @@ def parse_json(body: bytes, *, lenient: bool = False) -> object:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise Unreadable(f"The body is not in UTF-8: byte {error.start + 1:,} cannot be read.") from None
-    if _is_nested_deeper_than(JSON_MAX_DEPTH, body):
-        raise Unreadable(f"The body is nested deeper than {JSON_MAX_DEPTH} levels.")
+    _check_structure(body)
     try:
         return (_DECODER if lenient else _STRICT_DECODER).decode(text)
     except json.JSONDecodeError as error:
@@ -69,16 +70,19 @@ _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _ALL_BUT_BRACKETS_AND_QUOTES = bytes(set(range(256)) - set(b'[]{}"'))
 
 
-def _is_nested_deeper_than(depth: int, body: bytes) -> bool:
-    """Found out by bulk operations on the bytes, since the parser recurses, and walking over a large body is slow."""
-    if body.count(b"[") + body.count(b"{") <= depth:
-        return False
+def _check_structure(body: bytes) -> None:
+    """Done by bulk operations on the bytes, since the parser recurses, and walking over a large body is slow."""
+    if body.count(b"[") + body.count(b"{") <= JSON_MAX_DEPTH:
+        return
     if b"\\" in body:
         body = _ESCAPE.sub(b"", body)
     structure = body.translate(_STEPS, _ALL_BUT_BRACKETS_AND_QUOTES)
     # Without escapes, every second piece between quotes is the inside of a string.
     steps = b"".join(structure.split(b'"')[::2])
-    return max(accumulate(memoryview(steps).cast("b")), default=0) > depth
+    if steps.count(1) > JSON_MAX_CONTAINERS:
+        raise Unreadable(f"The body has more than {JSON_MAX_CONTAINERS:,} lists and objects in it; send it in parts.")
+    if max(accumulate(memoryview(steps).cast("b")), default=0) > JSON_MAX_DEPTH:
+        raise Unreadable(f"The body is nested deeper than {JSON_MAX_DEPTH} levels.")
 
 
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)

@@ -88,7 +88,11 @@ class Settings(BaseSettings):
         5, gt=0, le=3600, description="Seconds a statement waits for a row that another request holds (503)."
     )
     request_timeout: float = Field(
-        30, gt=0, le=3600, description="Seconds one request may take as a whole before it is cancelled (503)."
+        30,
+        gt=0,
+        le=3600,
+        description="Seconds one request may take as a whole before it is cancelled: 503, or 408 if it was the body "
+        "that did not come.",
     )
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Largest request body, in bytes (413 beyond).")
     max_bulk_body_bytes: int = Field(

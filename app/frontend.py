@@ -9,8 +9,10 @@ is one `AppError`, whatever was wrong, rendered by the front end.
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -18,12 +20,14 @@ from urllib.parse import unquote_to_bytes
 from fastapi import APIRouter, FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Mount
+from starlette.routing import Route as StarletteRoute
 from starlette.types import Lifespan
 
 from app.bodies import parse_declared_json
@@ -46,13 +50,17 @@ from app.errors import (
 )
 from app.idempotency import Idempotency
 from app.logs import mask_keys, shown
-from app.middleware import Net
+from app.middleware import Net, path_below_mount
 from app.rate_limits import Quota
 from app.repositories.base import Principal
 from app.schemas.base import WITHOUT_NUL, UnionBranch
 from app.values import COLOR_PATTERN, SCOPES
 
 LISTED_ERRORS_MAX = 100
+# The longest call there is, three lists of a hundred slugs, has 40,000 bytes. The one with the most parameters is
+# SendPortal's removal of 1,000 tags.
+QUERY_MAX_BYTES = 49_152
+QUERY_PARAMETERS_MAX = 2_000
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 Authenticate = Callable[[str], Awaitable[Principal]]
@@ -96,6 +104,8 @@ class FrontEnd:
     read_context: ReadContext | None = None
     # Headers of every answer to a request that was counted, by names in lower case.
     rate_headers: Callable[[Quota], Mapping[str, str]] = standard_rate_headers
+    # The path below the mount where pages of any origin may call, without credentials of the browser (CORS).
+    cross_origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +177,7 @@ class Route(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401
         super().__init__(path, endpoint, **options)
-        # The framework's own pattern lets a newline stand behind the path's end.
-        self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
+        self.path_regex = _to_the_end(self.path_regex)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         validate_and_run = super().get_route_handler()
@@ -184,6 +193,9 @@ class Route(APIRoute):
         async def handle(request: Request) -> Response:
             state = request.scope["state"]
             state["route"] = template
+            # Before anything is parsed of it, as some vendors' keys stand there.
+            if query := request.scope["query_string"]:
+                _check_size(query)
             if terms.scopes is not None:
                 principal: Principal = await state["authenticate"](state["front_end"].read_token(request))
                 state["principal"] = principal
@@ -196,13 +208,15 @@ class Route(APIRoute):
                     raise Forbidden(missing)
                 if state["front_end"].one_audience and principal.audience is None:
                     raise InvalidInput([_NO_AUDIENCE])
-            if request.scope["query_string"]:
+            if query:
                 _check_query(request, parameters)
             if conditions and state["front_end"].strict:
                 _check_conditions(request, conditions)
             if takes_body:
                 limits: BodyLimits = state["body_limits"]
+                state["reads_body"] = True
                 request = await _read_body(request, limits.bulk if terms.bulk else limits.default)
+                del state["reads_body"]
             if terms.scopes is None:
                 return await validate_and_run(request)
             if takes_key and request.headers.get(state["front_end"].idempotency_header) is not None:
@@ -213,6 +227,11 @@ class Route(APIRoute):
                 return await validate_and_run(request)
 
         return handle
+
+
+def _to_the_end(pattern: re.Pattern[str]) -> re.Pattern[str]:
+    # The framework's own pattern lets a newline stand behind the path's end.
+    return re.compile(pattern.pattern.removesuffix("$") + r"\Z")
 
 
 def new_router(tag: str) -> APIRouter:
@@ -250,15 +269,24 @@ def build(
         root_path_in_servers=False,
         lifespan=lifespan,
         redirect_slashes=False,
+        # Its page is ours, see _add_docs.
+        docs_url=None,
         redoc_url=None,
-        exception_handlers={AppError: render, RequestValidationError: render, HTTPException: render},
+        # The last is for what not even Net caught: its own faults and those of what is around it.
+        exception_handlers={AppError: render, RequestValidationError: render, HTTPException: render, Exception: render},
         middleware=[
             *middleware,
-            Middleware(Net, notes={"front_end": front_end, "body_limits": body_limits}, render=front_end.render_error),
+            Middleware(
+                Net,
+                notes={"front_end": front_end, "body_limits": body_limits},
+                render=front_end.render_error,
+                cross_origin=front_end.cross_origin,
+            ),
         ],
         # FastAPI's own would record whole query strings, hence search terms and keys, as soon as an SDK is installed.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+    _add_docs(app)
     for router in front_end.routers:
         for route in router.routes:
             if not isinstance(route, Route):
@@ -266,6 +294,48 @@ def build(
             # Not by include_router, which matches each route twice and costs more than our handlers do.
             app.router.routes.append(route)
     return app
+
+
+_DOCS_SCRIPT = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@5/swagger-ui-bundle.js"
+_DOCS_STYLE = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@5/swagger-ui.css"
+_DOCS_ICON = "data:,"
+
+
+def _add_docs(app: FastAPI) -> None:
+    """The page that shows the OpenAPI document, under a policy that lets it run what it is made of and nothing else."""
+
+    async def docs(request: Request) -> Response:
+        page = get_swagger_ui_html(
+            openapi_url=request.scope.get("root_path", "").rstrip("/") + app.openapi_url,
+            title=app.title,
+            swagger_js_url=_DOCS_SCRIPT,
+            swagger_css_url=_DOCS_STYLE,
+            swagger_favicon_url=_DOCS_ICON,
+        )
+        inline = [f"'sha256-{b64encode(sha256(text).digest()).decode()}'" for text in _INLINE_SCRIPT.findall(page.body)]
+        page.headers["Content-Security-Policy"] = "; ".join(
+            [
+                "default-src 'none'",
+                f"script-src {' '.join(inline)} {_DOCS_SCRIPT}",
+                # Swagger UI writes styles into what it draws.
+                f"style-src 'unsafe-inline' {_DOCS_STYLE}",
+                "img-src data:",
+                # The document, and the calls that one tries.
+                "connect-src 'self'",
+                "base-uri 'none'",
+                "form-action 'none'",
+                "frame-ancestors 'none'",
+            ]
+        )
+        return page
+
+    app.add_route("/docs", docs, include_in_schema=False)
+    for route in app.router.routes:
+        if isinstance(route, StarletteRoute):
+            route.path_regex = _to_the_end(route.path_regex)
+
+
+_INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
 def mount(service: FastAPI, front_end: FrontEnd, application: FastAPI) -> None:
@@ -300,6 +370,15 @@ _HOST = re.compile(r"[0-9A-Za-z._~-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
 def _query_parameters(dependant: Dependant) -> set[str]:
     names = {field.alias for field in dependant.query_params}
     return names.union(*(_query_parameters(inner) for inner in dependant.dependencies))
+
+
+def _check_size(query: bytes) -> None:
+    if len(query) > QUERY_MAX_BYTES:
+        detail = f"The query has more than {QUERY_MAX_BYTES:,} bytes."
+        raise InvalidInput([FieldError(("query",), "too_long", detail)])
+    if query.count(b"&") >= QUERY_PARAMETERS_MAX:
+        detail = f"The query has more than {QUERY_PARAMETERS_MAX:,} parameters."
+        raise InvalidInput([FieldError(("query",), "too_many_fields", detail)])
 
 
 def _check_query(request: Request, known: frozenset[str]) -> None:
@@ -442,22 +521,19 @@ def _fact(request: Request, error: Exception) -> AppError:
         return _invalid(request, error)
     if isinstance(error, HTTPException):
         if error.status_code == 404:
-            return RouteNotFound(shown(request.scope["path"]), below=shown(_path_below_mount(request)))
+            return RouteNotFound(shown(request.scope["path"]), below=shown(path_below_mount(request.scope)))
         if error.status_code == 405:
-            return MethodNotAllowed(request.method, _allowed_methods(request), below=shown(_path_below_mount(request)))
+            return MethodNotAllowed(
+                request.method, _allowed_methods(request), below=shown(path_below_mount(request.scope))
+            )
         if error.status_code == 400:
             return Unreadable(error.detail)
     return InternalError()
 
 
-def _path_below_mount(request: Request) -> str:
-    path: str = request.scope["path"]
-    return path.removeprefix(request.scope.get("root_path", ""))
-
-
 def _allowed_methods(request: Request) -> list[str]:
     # The framework names the methods of the first route that matches the path only.
-    path = _path_below_mount(request)
+    path = path_below_mount(request.scope)
     methods: set[str] = set()
     for context in iter_route_contexts(request.app.routes):
         if context.methods and context.path_regex.match(path):

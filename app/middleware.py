@@ -1,5 +1,5 @@
-"""What is around every request, as plain ASGI: its id, its public address, its time limit, its line in the log and in
-the metrics, and a net for faults.
+"""What is around every request, as plain ASGI: its id, its public address, its time limit, the headers that keep
+browsers from harm, its line in the log and in the metrics, and a net for faults.
 
 `Edge` stands once around the whole service, `Net` around each front end. What they note about a request lies in
 `scope["state"]`, which is the request's own copy of the lifespan state and reaches mounted applications.
@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import metrics
-from app.errors import AppError, InternalError, Unavailable
+from app.errors import AppError, InternalError, SlowBody, Unavailable
 from app.logs import mask_keys
 from app.values import new_id
 
@@ -34,6 +34,27 @@ _REQUEST_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 # Nobody reads the answer of a request whose client went away; proxies log such a one with this status too.
 _CLIENT_CLOSED_REQUEST = 499
+
+# An answer that has one of these keeps its own.
+_CACHE_CONTROL = (b"cache-control", b"no-store")
+_CONTENT_SECURITY_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+_YIELDING = frozenset({_CACHE_CONTROL[0], _CONTENT_SECURITY_POLICY[0]})
+_SAME_ORIGIN = (b"cross-origin-resource-policy", b"same-origin")
+_SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+)
+# To browsers only, and only where they came by TLS: two years, as their preload list wants.
+_ONLY_TLS = (b"strict-transport-security", b"max-age=63072000")
+
+# What a page of another origin may do where `Net` finds that it may call at all. `*` covers all headers but
+# Authorization (Fetch standard, CORS protocol and HTTP responses).
+_ANY_ORIGIN = (b"access-control-allow-origin", b"*")
+_PREFLIGHT_HEADERS = {
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, *",
+}
 
 
 class Edge:
@@ -51,6 +72,9 @@ class Edge:
         public = urlsplit(public_url or "")
         self._origin = f"{public.scheme}://{public.netloc}" if public_url else ""
         self._scheme, self._host, self._prefix = public.scheme, public.netloc.encode(), public.path
+        secured = (*_SECURITY_HEADERS, _ONLY_TLS) if public.scheme == "https" else _SECURITY_HEADERS
+        self._headers = (*secured, _SAME_ORIGIN)
+        self._cross_origin_headers = (*secured, _ANY_ORIGIN)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -75,7 +99,13 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = [*message.get("headers", ()), id_header]
+                own = message.get("headers", ())
+                headers = [*own, id_header, *(self._cross_origin_headers if "cross_origin" in state else self._headers)]
+                names = _YIELDING.intersection([name for name, _ in own])
+                if _CACHE_CONTROL[0] not in names:
+                    headers.append(_CACHE_CONTROL)
+                if _CONTENT_SECURITY_POLICY[0] not in names:
+                    headers.append(_CONTENT_SECURITY_POLICY)
                 if quota := state.get("quota"):
                     told = state["front_end"].rate_headers(quota).items()
                     headers += [(name.encode(), value.encode()) for name, value in told]
@@ -91,7 +121,12 @@ class Edge:
         except TimeoutError:
             if status or "front_end" not in state:
                 raise
-            response = state["front_end"].render_error(_too_slow(self._timeout), request_id)
+            error = SlowBody(self._timeout) if "reads_body" in state else _too_slow(self._timeout)
+            state["error"] = type(error).__name__
+            response = state["front_end"].render_error(error, request_id)
+            if "reads_body" in state:
+                # What is still to come of it would be taken for the next request.
+                response.headers["Connection"] = "close"
             await response(scope, receive, answer)
         finally:
             unanswered = _CLIENT_CLOSED_REQUEST if state.get("client_closed") else 500
@@ -113,13 +148,17 @@ class Edge:
 class Net:
     """Turns what nobody foresaw into the front end's own answer, so that the connection lives on.
 
-    `notes` are laid into the request's state, where everything below finds out which front end it serves.
+    `notes` are laid into the request's state, where everything below finds out which front end it serves. Below the
+    path `cross_origin`, pages of any origin may call: their browsers ask first, without a key.
     """
 
-    def __init__(self, app: ASGIApp, *, notes: Mapping[str, object], render: Render) -> None:
+    def __init__(
+        self, app: ASGIApp, *, notes: Mapping[str, object], render: Render, cross_origin: str | None = None
+    ) -> None:
         self._app = app
         self._notes = notes
         self._render = render
+        self._cross_origin = cross_origin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -127,6 +166,11 @@ class Net:
             return
         state: dict[str, Any] = scope.setdefault("state", {})
         state.update(self._notes)
+        if self._cross_origin is not None and path_below_mount(scope).startswith(self._cross_origin):
+            state["cross_origin"] = True
+            if scope["method"] == "OPTIONS" and _asks_for_method(scope):
+                await Response(None, 204, _PREFLIGHT_HEADERS)(scope, receive, send)
+                return
         answered = False
 
         async def answer(message: Message) -> None:
@@ -158,6 +202,17 @@ def route_of(scope: Scope) -> str | None:
     state = scope["state"]
     template: str | None = state.get("route") or getattr(scope.get("route"), "path_format", None)
     return None if template is None else scope.get("root_path", "").removeprefix(state.get("prefix", "")) + template
+
+
+def path_below_mount(scope: Scope) -> str:
+    """The path as the front end knows it."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+def _asks_for_method(scope: Scope) -> bool:
+    """Whether it is a preflight. Any other OPTIONS is a request like all others."""
+    return any(name == b"access-control-request-method" for name, _ in scope["headers"])
 
 
 def _sent_request_id(scope: Scope) -> str | None:

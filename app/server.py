@@ -31,6 +31,7 @@ from app.database import Database, create_engine
 from app.errors import NotFound, Unavailable
 from app.logs import mask_keys
 from app.main import chosen_dialects, create_app
+from app.protocol import Protocol
 from app.rate_limits import demand_redis
 from app.repositories.doctor import DoctorRepository, Finding, HeldCount, MendedCount
 from app.repositories.system import Provisioned, RevokedKey, SystemRepository, WorkspaceKey
@@ -87,7 +88,7 @@ def serve(settings: Settings, *, as_json: bool = False) -> None:
             factory=True,
             workers=settings.workers,
             loop="auto" if sys.platform == "win32" else "uvloop",
-            http="httptools",
+            http=Protocol,
             ws="none",
             lifespan="on",
             log_config=None,

@@ -13,11 +13,12 @@ from annotated_types import Ge, Gt, Le
 from pydantic_core import PydanticUndefined
 
 from app import pagination, values
-from app.bodies import JSON_MAX_DEPTH
+from app.bodies import JSON_MAX_CONTAINERS, JSON_MAX_DEPTH
 from app.config import Settings
 from app.errors import FIELD_CODES
-from app.frontend import LISTED_ERRORS_MAX, FrontEnd, Route, terms_of
+from app.frontend import LISTED_ERRORS_MAX, QUERY_MAX_BYTES, QUERY_PARAMETERS_MAX, FrontEnd, Route, terms_of
 from app.main import DIALECTS
+from app.protocol import HEAD_MAX_BYTES, HEAD_SECONDS, HEADERS_MAX
 from app.repositories.events import IDS_PER_EVENT
 from app.routers import NATIVE, problems
 from app.routers.preconditions import CONDITION_MAX_LENGTH
@@ -116,6 +117,12 @@ def limits() -> str:
         ("ids in `added` or `removed` of one event", IDS_PER_EVENT, "larger changes are several events"),
         ("JSON in one another", JSON_MAX_DEPTH, "deep"),
         ("`If-Match`, `If-None-Match`", CONDITION_MAX_LENGTH, "characters; a longer `If-None-Match` is ignored"),
+        ("lists and objects in one body", JSON_MAX_CONTAINERS, "(400 `unreadable_body` beyond)"),
+        ("a query", QUERY_MAX_BYTES, "bytes, as they are sent"),
+        ("parameters of a query", QUERY_PARAMETERS_MAX, "repeats included"),
+        ("request line and headers together", HEAD_MAX_BYTES, "bytes (431 beyond)"),
+        ("headers of a request", HEADERS_MAX, "(431 beyond)"),
+        ("request line and headers", HEAD_SECONDS, "seconds from the first byte to the last (408 beyond)"),
         ("errors listed in one problem", LISTED_ERRORS_MAX, "the first ones"),
     ]
     lines = ["| what | at most | |", "|---|---|---|"]

@@ -1,12 +1,13 @@
 """From bytes to a value, by the book."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.bodies import JSON_MAX_DEPTH, parse_declared_json, parse_json
+from app.bodies import JSON_MAX_CONTAINERS, JSON_MAX_DEPTH, parse_declared_json, parse_json
 from app.errors import Unreadable, UnsupportedMediaType
 
 
@@ -28,6 +29,25 @@ def test_depth_is_that_of_the_value(filling: str, depth: int) -> None:
     else:
         with pytest.raises(Unreadable, match="deeper"):
             parse_json(body.encode())
+
+
+@pytest.mark.parametrize("unit", ["[]", "{}"])
+def test_lists_and_objects_are_counted(unit: str) -> None:
+    # Those in text do not count.
+    text = '"[[{{\\\\\\"[["'
+    most = f"[{','.join([text, *[unit] * (JSON_MAX_CONTAINERS - 1)])}]"
+    assert len(parse_json(most.encode())) == JSON_MAX_CONTAINERS  # type: ignore[arg-type]
+    with pytest.raises(Unreadable, match="more than 100,000 lists and objects"):
+        parse_json(f"[{most}]".encode())
+
+
+def test_4_mb_of_small_lists_cost_little() -> None:
+    body = b"[" + b",".join([b"[[[[]]]]"] * 460_000) + b"]"
+    before = time.perf_counter()
+    with pytest.raises(Unreadable, match="lists and objects"):
+        parse_json(body)
+    # Ten milliseconds, where reading them took a second.
+    assert time.perf_counter() - before < 0.25
 
 
 def test_the_last_of_repeated_keys_wins() -> None:

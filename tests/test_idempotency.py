@@ -188,10 +188,8 @@ async def test_waiting_in_this_process_ends_as_well(
         answered(await running, 201)
 
 
-async def test_repeats_that_wait_hold_no_connection(
-    database_url: str, api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With two connections, one at work and twenty repeats waiting, another call is served."""
+async def test_repeats_that_wait_hold_nothing(database_url: str, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One at work and twenty repeats waiting leave room for another call of the same key: two may be at work."""
     release, begun = asyncio.Event(), asyncio.Event()
     create = TagRepository.create
 
@@ -202,7 +200,7 @@ async def test_repeats_that_wait_hold_no_connection(
 
     monkeypatch.setattr(TagRepository, "create", slowly)
     async with (
-        started(Settings(database_url=database_url, pool_size=2)) as app,
+        started(Settings(database_url=database_url, pool_size=4)) as app,
         client_of(app, api.workspace) as client,
     ):
         repeats = [asyncio.create_task(send(client, "native", "k1")) for _ in range(20)]

@@ -39,6 +39,7 @@ SAMPLES = [
     Sample("rate-limits", "app.main -> redis", {"main.py": "import redis.asyncio"}),
     Sample("http", "app.repositories.tags -> fastapi", {"repositories/tags.py": "from fastapi import HTTPException"}),
     Sample("process", "app.main -> uvicorn", {"main.py": "import uvicorn"}),
+    Sample("process", "app.middleware -> httptools", {"middleware.py": "import httptools"}),
     Sample("commands", "app.server -> typer", {"server.py": "import typer"}),
     Sample("wire", "app.repositories.tags -> pydantic", {"repositories/tags.py": "from pydantic import BaseModel"}),
     Sample("native-shapes", "app.frontend -> app.schemas.tags", {"frontend.py": "import app.schemas.tags"}),

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from app.database import Connection, Row, Statement
 from app.errors import Conflict, Duplicate, NotFound
+from app.logs import shown
 from app.repositories import events
 from app.repositories.base import Repository
 from app.values import new_id
@@ -188,7 +189,7 @@ class AudienceRepository(Repository):
         """One audience of the workspace, by its slug."""
         found = await self.find(slug)
         if found is None:
-            raise NotFound("audience", slug)
+            raise NotFound("audience", shown(slug))
         return found
 
     async def create(self, slug: str, name: str) -> Audience:
@@ -206,7 +207,7 @@ class AudienceRepository(Repository):
             rows: Sequence[Row] = await connection.fetch(_LOCK_ALL, **self._caller)
             audience = next((_audience_from_row(row) for row in rows if row["slug"] == slug), None)
             if audience is None:
-                raise NotFound("audience", slug)
+                raise NotFound("audience", shown(slug))
             target: AudienceFields = {"name": audience.name, "is_default": audience.is_default, **fields}
             changed = [name for name in ("name", "is_default") if target[name] != getattr(audience, name)]
             if not changed:
@@ -224,7 +225,7 @@ class AudienceRepository(Repository):
         async def work(connection: Connection) -> None:
             rows = await connection.fetch(_LOCK_FOR_DELETE, **self._caller, slug=slug)
             if not rows:
-                raise NotFound("audience", slug)
+                raise NotFound("audience", shown(slug))
             audience = _audience_from_row(rows[0])
             uses = await connection.fetch_one(_USES, **self._caller, id=audience.id)
             if audience.is_default:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from app.database import Connection, Row, Statement
 from app.errors import NotFound
+from app.logs import shown
 from app.repositories import events
 from app.repositories.base import Repository
 from app.repositories.subscriptions import SubscriptionChange, SubscriptionRepository, SubscriptionStatus
@@ -240,7 +241,7 @@ class MembershipRepository(Repository):
         if not contacts:
             raise NotFound("contact", contact_id)
         if not audiences:
-            raise NotFound("audience", audience)
+            raise NotFound("audience", shown(audience))
         return {"audience_id": audiences[0]["id"], "contact_id": contact_id}
 
 

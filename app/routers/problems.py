@@ -10,11 +10,11 @@ of `{pointer, code, detail}`. A pointer says where the value stood:
 | `header:If-Match`  | a header                                                             |
 """
 
-from typing import get_args
+from typing import Literal, get_args
 from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from app.errors import (
     AppError,
@@ -42,6 +42,8 @@ from app.errors import (
 )
 from app.frontend import LISTED_ERRORS_MAX, error_response, read_authorization
 
+_MEDIA_TYPE = "application/problem+json"
+
 # Status, code and title of each error. A code of None is the error's own, see code_of.
 _TABLE: dict[type[AppError], tuple[int, str | None, str]] = {
     Unauthenticated: (401, "unauthenticated", "No valid API key"),
@@ -65,6 +67,15 @@ _TABLE: dict[type[AppError], tuple[int, str | None, str]] = {
     InternalError: (500, "internal_error", "Internal error"),
 }
 
+RefusalCode = Literal["malformed_request", "head_too_large", "slow_head"]
+
+# Status and title of what is refused before there is a request, hence none of a front end (app/protocol.py).
+_REFUSALS: dict[RefusalCode, tuple[int, str]] = {
+    "malformed_request": (400, "The request cannot be read"),
+    "head_too_large": (431, "The head of the request is too large"),
+    "slow_head": (408, "The head of the request did not come in time"),
+}
+
 # Status, code and title of every problem, but for the codes of fields (app.errors.FIELD_CODES), which are those of an
 # InvalidInput too.
 CODES: list[tuple[int, str, str]] = [
@@ -72,6 +83,7 @@ CODES: list[tuple[int, str, str]] = [
     *((_TABLE[Duplicate][0], f"{field}_taken", _TABLE[Duplicate][2]) for field in get_args(UniqueField)),
     *((_TABLE[Conflict][0], code, _TABLE[Conflict][2]) for code in get_args(ConflictCode)),
     (_TABLE[InvalidInput][0], "invalid_input", _TABLE[InvalidInput][2]),
+    *((status, code, title) for code, (status, title) in _REFUSALS.items()),
 ]
 
 
@@ -83,17 +95,26 @@ def read_token(request: Request) -> str:
 def render_error(error: AppError, request_id: str) -> Response:
     """The problem document of an error."""
     status, _, title = _TABLE[type(error)]
-    code = code_of(error)
-    problem: dict[str, object] = {
+    problem = _problem(status, code_of(error), title, error.detail, request_id)
+    return error_response(status, problem | _members(error), error, media_type=_MEDIA_TYPE)
+
+
+def render_refusal(code: RefusalCode, detail: str, request_id: str) -> Response:
+    """The problem document of what is no request. The connection ends with it."""
+    status, title = _REFUSALS[code]
+    headers = {"Connection": "close"}
+    return JSONResponse(_problem(status, code, title, detail, request_id), status, headers, media_type=_MEDIA_TYPE)
+
+
+def _problem(status: int, code: str, title: str, detail: str, request_id: str) -> dict[str, object]:
+    return {
         "type": f"urn:polytag:problem:{code}",
         "title": title,
         "status": status,
-        "detail": error.detail,
+        "detail": detail,
         "code": code,
         "request_id": request_id,
-        **_members(error),
     }
-    return error_response(status, problem, error, media_type="application/problem+json")
 
 
 def code_of(error: AppError) -> str:

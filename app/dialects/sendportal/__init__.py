@@ -160,4 +160,6 @@ SENDPORTAL = FrontEnd(
     parse_body=parse_body,
     one_audience=True,
     rate_headers=rate_headers,
+    # As Laravel has it from the start.
+    cross_origin="/api/",
 )

@@ -290,7 +290,7 @@ async def test_a_query_that_is_refused(api: Api) -> None:
     for path in ("/api/contacts", "/api/contacts/status"):
         for name in ("audience", "client"):
             wanted = {"audience": (400, "not_found"), "client": (403, "forbidden")}[name]
-            for text in ("%00", "a%00b", "newsletter%07", "a" * 50_000):
+            for text in ("%00", "a%00b", "newsletter%07", "a" * 40_000):
                 rest = f"email=ada@example.com&audience=newsletter&client=web&{name}={text}"
                 assert refused(await api.get(f"{BASE}{path}?{rest}"), wanted[0]) == {name: wanted[1]}
         scope = "email=ada@example.com&audience=newsletter&client=web"

@@ -19,7 +19,6 @@ LEFT_OUT: dict[str, str] = {
     "SP002": _JSON_401,
     "SP004": "the word `bearer` is taken in any case, as newer versions of it do",
     "SP031": "errors are JSON, whatever `Accept` says",
-    "SP034": "there are no CORS headers yet",
     "SP075": _NO_CLASS,
     "SP077": _NO_CLASS,
     "SP084": "a POST that asks to be taken for another method is refused",
@@ -77,13 +76,6 @@ async def test_the_word_bearer_is_taken_in_any_case(app: ASGIApp, database: Data
 
 async def test_an_error_is_json_whatever_accept_says(app: ASGIApp, database: Database) -> None:
     assert await one(app, database, "SP031") == (404, {"message": "No query results for subscriber 999"})
-
-
-async def test_there_are_no_cors_headers_yet(app: ASGIApp, database: Database) -> None:
-    async with installation(app, database, CASES["SP034"]) as made:
-        response = await made.send(CASES["SP034"])
-    assert response.status_code == 200
-    assert not [name for name in response.headers if name.startswith("access-control-")]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from app.config import Settings
 from app.dialects.sendportal.bodies import FIELDS_MAX
 from app.dialects.sendportal.pages import PER_PAGE_MAX, WHOLE_MAX
 from app.dialects.sendportal.schemas import SUBSCRIBERS_MAX, TAGS_MAX
+from app.frontend import QUERY_MAX_BYTES, QUERY_PARAMETERS_MAX
 from app.main import create_app
 from app.values import EMAIL_MAX_LENGTH, NAME_MAX_LENGTH, PERSON_NAME_MAX_LENGTH
 from tests.conftest import Workspace
@@ -72,6 +73,7 @@ async def test_the_lines_of_the_guide(database_url: str, workspace: Workspace) -
         f"| items of a page (`per_page`) | {PER_PAGE_MAX:,} |",
         f"| a list of subscribers that is answered whole | {WHOLE_MAX:,} |",
         f"| pairs of a form | {FIELDS_MAX:,} |",
+        f"| a query | {QUERY_MAX_BYTES:,} bytes, {QUERY_PARAMETERS_MAX:,} pairs |",
     ],
 )
 def test_the_limits_of_the_guide(row: str) -> None:

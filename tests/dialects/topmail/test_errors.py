@@ -331,7 +331,7 @@ async def test_the_edges_of_limit_and_offset(home: Home, path: str) -> None:
 
 @pytest.mark.parametrize(("path", "most"), [("/tags", 120), ("/contacts", 320)])
 async def test_what_can_be_searched_for(home: Home, path: str, most: int) -> None:
-    for search in ("a\x00b", "x" * (most + 1), "x" * 60_000):
+    for search in ("a\x00b", "x" * (most + 1), "x" * 40_000):
         await home.refused("GET", path, *INVALID, "search", params={"search": search})
     for search in ("x" * most, "%", "_", "'", '"; drop table tags', "\\", "🎉", "\u0301"):
         response = await home.send("GET", path, params={"search": search})
