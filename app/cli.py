@@ -20,6 +20,7 @@ from app import embedded, logs, server
 from app.config import Settings
 from app.embedded import EmbeddedError
 from app.errors import AppError
+from app.logs import shown
 from app.main import DIALECTS, FRONT_ENDS, openapi_document
 from app.repositories.doctor import Finding, HeldCount, MendedCount
 from app.repositories.system import WorkspaceKey
@@ -139,11 +140,12 @@ def provision(
     """
     for option, slug in (("--workspace", workspace), ("--client", client), ("--audience", audience)):
         if not slug or slugify(slug) != slug:
-            raise typer.BadParameter(f"{slug!r} must be a slug: a-z, 0-9 and single hyphens.", param_hint=option)
+            raise typer.BadParameter(f"{shown(slug)!r} must be a slug: a-z, 0-9 and single hyphens.", param_hint=option)
     wanted = tuple(dict.fromkeys(scope.strip() for scope in scopes.split(","))) if scopes is not None else SCOPES
     if unknown := [scope for scope in wanted if scope not in SCOPES]:
         raise typer.BadParameter(
-            f"there is no scope {', '.join(map(repr, unknown))}; there are {', '.join(SCOPES)}.", param_hint="--scopes"
+            f"there is no scope {', '.join(repr(shown(scope)) for scope in unknown)}; there are {', '.join(SCOPES)}.",
+            param_hint="--scopes",
         )
     settings = _settings(data_dir=data_dir, database_url=database_url)
     if settings.database_url is None and not embedded.has_data(settings.data_dir):

@@ -14,7 +14,6 @@ from uuid import UUID
 import httpx
 import pytest
 from pydantic import SecretStr
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.types import ASGIApp
@@ -55,6 +54,7 @@ from app.rate_limits import RateLimits
 from app.routers import NATIVE
 from app.values import SCOPES, new_key
 from tests.conftest import Api, Workspace, client_of, make_workspace, started
+from tests.documents import with_key
 from tests.routers.calls import all_routes, forget_default_audience, problem
 
 front_ends = pytest.mark.parametrize("front_end", FRONT_ENDS.values(), ids=list(FRONT_ENDS))
@@ -265,19 +265,6 @@ async def send(
         return await client.request(method, front_end.mount + path, headers=headers)
 
 
-def with_key(front_end: FrontEnd, key: str) -> dict[str, str]:
-    """The headers by which a front end is told a key: whichever of the schemes there are it reads."""
-    for scheme in ("Bearer", "Token"):
-        value = f"{scheme} {key}"
-        request = Request({"type": "http", "query_string": b"", "headers": [(b"authorization", value.encode())]})
-        try:
-            if front_end.read_token(request) == key:
-                return {"Authorization": value}
-        except Unauthenticated:
-            continue
-    raise AssertionError(f"{front_end.slug} reads no key")
-
-
 def a_path(route: Route) -> str:
     """A path that the route serves, with something for each of its parameters that can stand there."""
     path = route.path_format
@@ -310,34 +297,6 @@ async def test_methods_that_are_not_there_are_said_in_its_own_form(app: ASGIApp,
         allowed = sorted(methods | ({"HEAD"} if "GET" in methods else set()))
         response = await send(app, "BREW", front_end, path)
         assert_says(response, front_end, MethodNotAllowed("BREW", allowed, below=path))
-
-
-@front_ends
-async def test_every_call_wants_a_key(app: ASGIApp, front_end: FrontEnd) -> None:
-    for route in routes_of(front_end):
-        if terms_of(route.endpoint).scopes is None:
-            # Probes and the like, which tell of nobody.
-            assert front_end is NATIVE or route.path_format in OPEN
-            continue
-        for method in route.methods or ():
-            response = await send(app, method, front_end, a_path(route))
-            assert_says(response, front_end, Unauthenticated("missing"))
-            response = await send(app, method, front_end, a_path(route), with_key(front_end, KEY))
-            assert_says(response, front_end, Unauthenticated("invalid"))
-
-
-@front_ends
-async def test_every_call_wants_its_scopes(app: ASGIApp, database: Database, front_end: FrontEnd) -> None:
-    workspace = await make_workspace(database, scopes=("events:read",))
-    headers = with_key(front_end, workspace.provisioned.key)
-    for route in routes_of(front_end):
-        missing = [scope for scope in terms_of(route.endpoint).scopes or () if scope != "events:read"]
-        for method in route.methods or ():
-            if missing:
-                response = await send(app, method, front_end, a_path(route), headers)
-                assert_says(response, front_end, Forbidden(missing))
-            else:
-                assert front_end is NATIVE or route.path_format in OPEN
 
 
 # What tells of the rate limit, where that is 3 requests in 10 seconds and 7 of these are left: after the first request,

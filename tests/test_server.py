@@ -51,7 +51,8 @@ class Service:
         self.log: list[str] = []
         assert self.process.stdout
         assert self.process.stderr
-        threading.Thread(target=self._read, args=(self.process.stdout, self._lines.put), daemon=True).start()
+        self._output = threading.Thread(target=self._read, args=(self.process.stdout, self._lines.put), daemon=True)
+        self._output.start()
         threading.Thread(target=self._read, args=(self.process.stderr, self.log.append), daemon=True).start()
         self.greeting = ""
         try:
@@ -80,6 +81,11 @@ class Service:
     def lines(self) -> list[str]:
         """The lines to try it with."""
         return [line.strip() for line in self.greeting.splitlines() if " curl " in line or "$(curl" in line]
+
+    def rest_of_output(self) -> list[str]:
+        """What it has printed after the greeting, once it has stopped."""
+        self._output.join(timeout=BOUND_SECONDS)
+        return list(self._lines.queue)
 
     def stop(self, by: signal.Signals = signal.SIGTERM) -> int:
         if self.process.poll() is None:

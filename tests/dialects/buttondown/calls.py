@@ -117,16 +117,6 @@ def holder_of(app: ASGIApp, workspace: Workspace, key: str) -> Api:
     return client
 
 
-def routes_of(method: str, path: str) -> set[tuple[str, str]]:
-    """The route that serves this call, below the dialect's mount: its method and its template."""
-    path = "/v1" + path.partition("?")[0]
-    return {
-        (method, route.path)
-        for route in _routes()
-        if method in (route.methods or ()) and route.path_regex.fullmatch(path)
-    }
-
-
 def all_routes() -> set[tuple[str, str]]:
     return {(method, route.path) for route in _routes() for method in route.methods or ()}
 

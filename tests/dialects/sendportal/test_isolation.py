@@ -1,8 +1,10 @@
-"""Another workspace's and another audience's tags and people do not exist, in no field and no answer."""
+"""Another workspace's and another audience's tags and people do not exist: in lists, and where the vendor has a hole.
+
+Calls that name something of theirs are compared with others in tests/test_isolation_matrix.py.
+"""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +15,6 @@ from app.values import hash_key
 from tests.conftest import Api, Workspace, client_of
 from tests.dialects.sendportal.calls import (
     BASE,
-    NOBODY,
     call,
     make_subscriber,
     make_tag,
@@ -21,7 +22,7 @@ from tests.dialects.sendportal.calls import (
     subscribers_of,
     tags_of,
 )
-from tests.routers.calls import Json, answered, state_of
+from tests.routers.calls import answered
 
 
 @dataclass(frozen=True)
@@ -55,65 +56,6 @@ async def foreign(request: pytest.FixtureRequest, app: ASGIApp, api: Api, other_
 async def fill(api: Api) -> Foreign:
     tag = await make_tag(api, "Secret")
     return Foreign(api, tag, await make_subscriber(api, "secret@example.com", first_name="Secret", tags=[tag]))
-
-
-CALLS: list[tuple[str, str, Json | None]] = [
-    ("GET", "/subscribers/{subscriber}/tags", None),
-    ("POST", "/subscribers/{subscriber}/tags", {"tags": ["{own_tag}"]}),
-    ("PUT", "/subscribers/{subscriber}/tags", {"tags": ["{own_tag}"]}),
-    ("DELETE", "/subscribers/{subscriber}/tags", {"tags": ["{own_tag}"]}),
-    ("POST", "/subscribers/{own_subscriber}/tags", {"tags": ["{own_tag}", "{tag}"]}),
-    ("PUT", "/subscribers/{own_subscriber}/tags", {"tags": ["{tag}"]}),
-    ("DELETE", "/subscribers/{own_subscriber}/tags", {"tags": ["{tag}"]}),
-    ("GET", "/tags/{tag}", None),
-    ("PUT", "/tags/{tag}", {"name": "x"}),
-    ("PATCH", "/tags/{tag}", {"name": "x"}),
-    ("DELETE", "/tags/{tag}", None),
-    ("GET", "/tags/{tag}/subscribers", None),
-    ("GET", "/tags/{tag}/subscribers?per_page=5", None),
-    ("POST", "/tags/{tag}/subscribers", {"subscribers": ["{own_subscriber}"]}),
-    ("PUT", "/tags/{tag}/subscribers", {"subscribers": ["{own_subscriber}"]}),
-    ("DELETE", "/tags/{tag}/subscribers", {"subscribers": ["{own_subscriber}"]}),
-    ("POST", "/tags/{own_tag}/subscribers", {"subscribers": ["{own_subscriber}", "{subscriber}"]}),
-    ("PUT", "/tags/{own_tag}/subscribers", {"subscribers": ["{subscriber}"]}),
-    ("DELETE", "/tags/{own_tag}/subscribers", {"subscribers": ["{subscriber}"]}),
-    ("POST", "/tags", {"name": "x", "subscribers": ["{subscriber}"]}),
-    ("GET", "/subscribers/{subscriber}", None),
-    ("POST", "/subscribers", {"email": "new@example.com", "tags": ["{tag}"]}),
-    ("POST", "/subscribers", {"email": "ann@example.com", "tags": ["{own_tag}", "{tag}"]}),
-    ("PUT", "/subscribers/{subscriber}", {"email": "new@example.com"}),
-    ("PATCH", "/subscribers/{subscriber}", {"email": "new@example.com", "tags": ["{own_tag}"]}),
-    ("PUT", "/subscribers/{own_subscriber}", {"email": "ann@example.com", "tags": ["{tag}"]}),
-    ("DELETE", "/subscribers/{subscriber}", None),
-]
-
-
-@pytest.mark.parametrize(("method", "path", "body"), CALLS)
-async def test_what_is_foreign_is_as_if_it_never_was(
-    api: Api, foreign: Foreign, method: str, path: str, body: Json | None
-) -> None:
-    own_tag = await make_tag(api, "VIP")
-    own = {"own_tag": own_tag, "own_subscriber": await make_subscriber(api, "ann@example.com", tags=[own_tag])}
-    before = [await state_of(one.workspace) for one in (api, foreign.api)]
-
-    async def ask(tag: int, subscriber: int) -> tuple[int, str, dict[str, str]]:
-        names: dict[str, int] = {**own, "tag": tag, "subscriber": subscriber}
-
-        def fill(value: Any) -> Any:
-            return [int(one.format(**names)) for one in value] if isinstance(value, list) else value
-
-        sent = body and {field: fill(value) for field, value in body.items()}
-        response = await api.request(method, BASE + path.format(**names), json=sent)
-        headers = {
-            name: value for name, value in response.headers.items() if name not in {"x-request-id", "content-length"}
-        }
-        masked = response.text.replace(f"ID {tag} ", "ID … ").replace(f"tag {tag}", "tag …")
-        return response.status_code, masked.replace(f"subscriber {subscriber}", "subscriber …"), headers
-
-    answer = await ask(foreign.tag, foreign.subscriber)
-    assert answer[0] in {404, 422}
-    assert answer == await ask(NOBODY, NOBODY)
-    assert [await state_of(one.workspace) for one in (api, foreign.api)] == before
 
 
 async def test_lists_have_nothing_foreign(api: Api, foreign: Foreign) -> None:
