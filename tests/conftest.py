@@ -18,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import httpx
 import pytest
+from hypothesis import settings
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import embedded, migrate
@@ -28,6 +29,10 @@ from app.repositories.base import AnyRepository, Principal
 from app.repositories.contact_upserts import ContactUpsertRepository, NewContact
 from app.repositories.system import Provisioned, SystemRepository
 from app.values import SCOPES, hash_key
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("polytag", deadline=None)
+settings.load_profile("polytag")
 
 MakeDatabase = Callable[[], Awaitable[str]]
 

@@ -295,13 +295,13 @@ _NEW = [
 ]
 
 
+# What no two answers have in common, nor must have.
+_VARYING = {"x-request-id", "content-length", "ratelimit", "x-ratelimit-remaining", "x-ratelimit-reset"}
+
+
 def _masked(response: httpx.Response, forms: dict[str, str]) -> Answer:
     forms = {response.headers["x-request-id"]: "<request>", **forms}
-    headers = {
-        name: _replaced(value, forms)
-        for name, value in response.headers.items()
-        if name not in {"x-request-id", "content-length"}
-    }
+    headers = {name: _replaced(value, forms) for name, value in response.headers.items() if name not in _VARYING}
     # When a key was last used is noted by and by.
     text = re.sub(r'"last_used_at":"[^"]+"', '"last_used_at":null', response.text)
     return response.status_code, headers, _replaced(text, forms)

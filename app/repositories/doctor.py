@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from app.database import Connection, Database, Row, Statement
+from app.database import Connection, Database, LockTimeout, Row, Statement
 from app.errors import Unavailable
 from app.repositories.events import EVENT_TYPES, IDS_PER_EVENT
 from app.values import (
@@ -578,10 +578,6 @@ _MEND_COUNT = Statement(
 )
 
 
-# The SQLSTATE of a lock timeout, which the driver's error carries.
-_LOCK_NOT_AVAILABLE = "55P03"
-
-
 class DoctorRepository:
     """Examines all workspaces, and mends their counts."""
 
@@ -609,7 +605,7 @@ class DoctorRepository:
             try:
                 mended = await self._database.transaction(partial(_mend, ids))
             except Unavailable as error:
-                if getattr(error.__cause__, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+                if not isinstance(error.__cause__, LockTimeout):
                     raise
                 yield HeldCount(**ids)
             else:

@@ -147,6 +147,16 @@ REFUSALS = [
         "changed since", "PATCH", "/tags/{tag}", 412, "precondition_failed", json={}, headers=(("If-Match", '"7-0"'),)
     ),
     Refusal(
+        "a condition that is not looked at",
+        "POST",
+        "/tags",
+        422,
+        "unsupported_header",
+        ("header:If-Match",),
+        json={"name": "x"},
+        headers=(("If-Match", '"7"'),),
+    ),
+    Refusal(
         "key of another request",
         "POST",
         "/tags",

@@ -490,7 +490,7 @@ async def test_x28_problem_documents(api: Api, other_api: Api) -> None:
         assert document["detail"]
         for error in document.get("errors", []):
             assert set(error) == {"pointer", "code", "detail"}
-            assert re.fullmatch(r"#(/[^/]+)*|\?[a-z_.0-9]*|path:slug", error["pointer"])
+            assert re.fullmatch(r"#(/[^/]+)*|\?[a-z_.0-9]*|path:slug|header:If-Match", error["pointer"])
         assert not INSIDES.search(answer.text), answer.text
         assert "ecret" not in answer.text.replace("secret@example.com", "")
         assert other_api.workspace.principal.workspace not in answer.text
