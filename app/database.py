@@ -14,6 +14,7 @@ from typing import TypeVar, cast
 import asyncpg
 import sqlalchemy.exc
 import structlog
+from asyncpg.transaction import Transaction
 from sqlalchemy import AdaptedConnection, event, text
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -101,6 +102,10 @@ class Connection:
         [row] = await self.fetch(statement, **values)
         return row
 
+    def transaction(self) -> Transaction:
+        """A transaction around a block; within another one, a savepoint."""
+        return self._driver.transaction()
+
 
 class Database:
     """The pool of one process."""
@@ -114,25 +119,27 @@ class Database:
         async def work(connection: Connection) -> list[Row]:
             return await connection.fetch(statement, **values)
 
-        return await self.autocommit(work)
+        return await self._single(work)
+
+    async def fetch_checked(
+        self, statement: Statement, check: Callable[[list[Row]], None], /, **values: object
+    ) -> list[Row]:
+        """`fetch`, where `check` raises what kept the statement from writing.
+
+        As a part of a larger transaction, the statement then lets go of what it holds.
+        """
+
+        async def work(connection: Connection) -> list[Row]:
+            rows = await connection.fetch(statement, **values)
+            check(rows)
+            return rows
+
+        return await self._single(work)
 
     async def fetch_one(self, statement: Statement, **values: object) -> Row:
         """Run one statement that answers with exactly one row."""
         [row] = await self.fetch(statement, **values)
         return row
-
-    async def autocommit(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Run `work`, one statement and what is made of its rows. The statement commits by itself.
-
-        If `work` raises, it must be because the statement found that it could not write. Like that of a transaction,
-        it may be run a second time.
-        """
-
-        async def unit() -> T:
-            async with self._lease() as connection:
-                return await work(connection)
-
-        return await self._run(unit)
 
     async def transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run `work` in one transaction that is committed before this returns, and rolled back if it raises.
@@ -142,7 +149,7 @@ class Database:
         """
 
         async def unit() -> T:
-            async with self._lease() as connection, connection._driver.transaction():  # noqa: SLF001
+            async with self._lease() as connection, connection.transaction():
                 return await work(connection)
 
         return await self._run(unit)
@@ -173,6 +180,13 @@ class Database:
                 # otherwise it would go on, with its locks, and commit what nobody waits for any more.
                 await asyncio.shield(_close(driver))
                 raise
+
+    async def _single(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        async def unit() -> T:
+            async with self._lease() as connection:
+                return await work(connection)
+
+        return await self._run(unit)
 
     async def _run(self, unit: Callable[[], Awaitable[T]]) -> T:
         """One retry of the whole unit after a deadlock or a serialization failure; everything else becomes a fact."""
@@ -218,15 +232,15 @@ class _Joined(Database):
         super().__init__(engine)
         self._connection = connection
 
-    async def autocommit(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        return await self.transaction(work)
-
     async def transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         try:
-            async with self._connection._driver.transaction():  # noqa: SLF001
+            async with self._connection.transaction():
                 return await work(self._connection)
         except asyncpg.IntegrityConstraintViolationError as error:
             raise ConstraintViolation(error.constraint_name or "") from error
+
+    async def _single(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        return await self.transaction(work)
 
 
 async def _close(driver: asyncpg.Connection) -> None:

@@ -225,12 +225,12 @@ class PreconditionFailed(AppError):
 
 
 class IdempotencyKeyReused(AppError):
-    """The key came before with another method, path, query or body."""
+    """The key came before with another method, path, query, body or audience."""
 
     def __init__(self) -> None:
         super().__init__(
-            "This idempotency key belongs to another request: its method, path, query or body was not this one. "
-            "Nothing was written. A new request needs a new key."
+            "This idempotency key belongs to another request: its method, path, query, body or audience was not "
+            "this one. Nothing was written. A new request needs a new key."
         )
 
 

@@ -48,7 +48,7 @@ from app.errors import (
     Unreadable,
     UnsupportedMediaType,
 )
-from app.idempotency import Idempotency
+from app.idempotency import Idempotency, has_key
 from app.logs import mask_keys, shown
 from app.middleware import Net, path_below_mount
 from app.rate_limits import Quota
@@ -120,12 +120,14 @@ class BodyLimits:
 class Terms:
     """On what terms a route is served: without a key where scopes are None, and how large its body may be.
 
-    `native` is the call of the native API that does the same, for those who leave a dialect.
+    `native` is the call of the native API that does the same, for those who leave a dialect. `shown_once` is the
+    member of the answer that is not kept for repeats.
     """
 
     scopes: tuple[str, ...] | None
     bulk: bool = False
     native: str | None = None
+    shown_once: str | None = None
 
     @property
     def writes(self) -> bool:
@@ -133,15 +135,17 @@ class Terms:
         return any(scope == "admin" or scope.endswith(":write") for scope in self.scopes or ())
 
 
-def requires(*scopes: str, bulk: bool = False, native: str | None = None) -> Callable[[Endpoint], Endpoint]:
+def requires(
+    *scopes: str, bulk: bool = False, native: str | None = None, shown_once: str | None = None
+) -> Callable[[Endpoint], Endpoint]:
     """The scopes that a handler needs, all of them; none of them means that any good key will do.
 
     `bulk` lets its body have the size of lists of contacts; `native` tells a dialect's guide which native call does the
-    same. Write it below the router's decorator.
+    same; `shown_once` names what a repeat is not told again. Write it below the router's decorator.
     """
     if unknown := set(scopes) - set(SCOPES):
         raise ValueError(f"no such scope: {unknown}")
-    return _mark(Terms(scopes, bulk, native))
+    return _mark(Terms(scopes, bulk, native, shown_once))
 
 
 def public(endpoint: Endpoint) -> Endpoint:
@@ -189,6 +193,8 @@ class Route(APIRoute):
         takes_key = terms.writes and "GET" not in (self.methods or ())
         if takes_body and "GET" in (self.methods or ()):
             raise TypeError(f"{self.endpoint.__qualname__}: the body of a GET request is ignored")
+        if takes_body and terms.scopes is None:
+            raise TypeError(f"{self.endpoint.__qualname__}: whoever sends a body has a key, which it counts for")
 
         async def handle(request: Request) -> Response:
             state = request.scope["state"]
@@ -197,36 +203,48 @@ class Route(APIRoute):
             if query := request.scope["query_string"]:
                 _check_size(query)
             if terms.scopes is not None:
-                principal: Principal = await state["authenticate"](state["front_end"].read_token(request))
-                state["principal"] = principal
-                if (rate_limits := state["rate_limits"]) is not None:
-                    quota = state["quota"] = await rate_limits.hit(principal.key_id)
-                    quota.check()
-                if read_context := state["front_end"].read_context:
-                    principal = state["principal"] = await read_context(request, principal)
-                if missing := principal.missing_scopes(terms.scopes):
-                    raise Forbidden(missing)
-                if state["front_end"].one_audience and principal.audience is None:
-                    raise InvalidInput([_NO_AUDIENCE])
+                await _admit(request, terms.scopes)
             if query:
                 _check_query(request, parameters)
-            if conditions and state["front_end"].strict:
+            if conditions:
                 _check_conditions(request, conditions)
-            if takes_body:
-                limits: BodyLimits = state["body_limits"]
+            if not takes_body:
+                return await run(request, b"")
+            limits: BodyLimits = state["body_limits"]
+            with state["bodies"].of(state["principal"].key_id) as take:
                 state["reads_body"] = True
-                request = await _read_body(request, limits.bulk if terms.bulk else limits.default)
+                request = await _read_body(request, limits.bulk if terms.bulk else limits.default, take)
                 del state["reads_body"]
+                return await run(request, await request.body())
+
+        async def run(request: Request, body: bytes) -> Response:
             if terms.scopes is None:
                 return await validate_and_run(request)
-            if takes_key and request.headers.get(state["front_end"].idempotency_header) is not None:
-                body = await request.body() if takes_body else b""
+            state = request.scope["state"]
+            if takes_key and has_key(request):
                 idempotency: Idempotency = state["idempotency"]
-                return await idempotency.run(request, body, validate_and_run)
-            async with state["shares"].of(principal.key_id):
+                return await idempotency.run(request, body, validate_and_run, shown_once=terms.shown_once)
+            async with state["shares"].of(state["principal"].key_id):
                 return await validate_and_run(request)
 
         return handle
+
+
+async def _admit(request: Request, scopes: tuple[str, ...]) -> None:
+    """Find out who asks, and where. Raises what keeps the key from this call."""
+    state = request.scope["state"]
+    front_end: FrontEnd = state["front_end"]
+    principal: Principal = await state["authenticate"](front_end.read_token(request))
+    state["principal"] = principal
+    if (rate_limits := state["rate_limits"]) is not None:
+        quota = state["quota"] = await rate_limits.hit(principal.key_id)
+        quota.check()
+    if front_end.read_context is not None:
+        principal = state["principal"] = await front_end.read_context(request, principal)
+    if missing := principal.missing_scopes(scopes):
+        raise Forbidden(missing)
+    if front_end.one_audience and principal.audience is None:
+        raise InvalidInput([_NO_AUDIENCE])
 
 
 def _to_the_end(pattern: re.Pattern[str]) -> re.Pattern[str]:
@@ -442,7 +460,7 @@ class _ParsedRequest(Request):
         return self._value
 
 
-async def _read_body(request: Request, limit: int) -> Request:
+async def _read_body(request: Request, limit: int, take: Callable[[int], None]) -> Request:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
         raise TooLarge(limit)
@@ -456,6 +474,7 @@ async def _read_body(request: Request, limit: int) -> Request:
         size += len(chunk)
         if size > limit:
             raise TooLarge(limit)
+        take(len(chunk))
         chunks.append(chunk)
         if not message.get("more_body", False):
             break

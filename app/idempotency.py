@@ -6,6 +6,7 @@ its hash is stored, as callers put all kinds of things there.
 
 import asyncio
 import hashlib
+import json
 import re
 from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
@@ -16,15 +17,21 @@ from starlette.responses import Response
 from app.errors import FieldError, InvalidInput, StillRunning
 from app.repositories.base import Principal
 from app.repositories.idempotency import Answer, IdempotencyRepository
-from app.values import is_key
 
 KEY_MAX_LENGTH = 255
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 _PRINTABLE = re.compile(r"[\x20-\x7e]*")
-# An answer that shows a new API key does so once.
-_SECRET = re.compile(rb'"(ptag_[0-9A-Za-z]+)"')
+
+
+# Who calls through several front ends carries one's header over to another, and must not be without what it is for.
+_HEADERS = ("Idempotency-Key", "X-Idempotency-Key")
+
+
+def has_key(request: Request) -> bool:
+    """Whether the request has an idempotency key, under whichever of the names that front ends have for it."""
+    return any(name in request.headers for name in _HEADERS)
 
 
 class Idempotency:
@@ -37,14 +44,17 @@ class Idempotency:
         self._wait_seconds = wait_seconds
         self._locks: WeakValueDictionary[tuple[object, ...], asyncio.Lock] = WeakValueDictionary()
 
-    async def run(self, request: Request, body: bytes, handler: Handler) -> Response:
+    async def run(self, request: Request, body: bytes, handler: Handler, *, shown_once: str | None = None) -> Response:
         """The handler's answer, or, to a repeat, the one that the first request got.
 
-        `body` is what the handler reads of the request's. Raises InvalidInput for a header that is no key.
+        `body` is what the handler reads of the request's; `shown_once` is the member of its answer that is not kept.
+        Raises InvalidInput for a header that is no key, IdempotencyKeyReused for another request's, StillRunning and
+        RateLimited after waiting in vain.
         """
         state = request.scope["state"]
         name: str = state["front_end"].idempotency_header
-        key = hashlib.sha256(_key(name, request.headers.getlist(name)).encode()).hexdigest()
+        sent = [value for header in _HEADERS for value in request.headers.getlist(header)]
+        key = hashlib.sha256(_key(name, sent).encode()).hexdigest()
         principal: Principal = state["principal"]
         front_end: str = state["front_end"].slug
         lock = self._locks.setdefault((principal.key_id, front_end, key), asyncio.Lock())
@@ -56,11 +66,13 @@ class Idempotency:
         try:
             # Repeats that wait take no part of what the key may have at work.
             async with state["shares"].of(principal.key_id):
-                return await self._run(request, handler, key, _fingerprint(request, body))
+                return await self._run(request, handler, key, _fingerprint(request, body), shown_once)
         finally:
             lock.release()
 
-    async def _run(self, request: Request, handler: Handler, key: str, fingerprint: bytes) -> Response:
+    async def _run(
+        self, request: Request, handler: Handler, key: str, fingerprint: bytes, shown_once: str | None
+    ) -> Response:
         state = request.scope["state"]
         database = state["database"]
         response: Response | None = None
@@ -73,7 +85,7 @@ class Idempotency:
             finally:
                 state["database"] = database
             # Refusals are raised, so this is success.
-            return _answer(response)
+            return _answer(response, shown_once)
 
         repository = IdempotencyRepository(
             database, state["principal"], front_end=state["front_end"].slug, request_id=state["request_id"]
@@ -90,8 +102,8 @@ def _key(name: str, sent: list[str]) -> str:
     key = sent[0].strip()
     if len(key) > 1 and key.startswith('"') and key.endswith('"'):
         key = key[1:-1]
-    if len(sent) > 1:
-        code, detail = "invalid_value", "This header must come once."
+    if len(set(sent)) > 1:
+        code, detail = "invalid_value", "This header must have one value."
     elif not key:
         code, detail = "too_short", "This must have at least 1 character."
     elif len(key) > KEY_MAX_LENGTH:
@@ -120,10 +132,13 @@ def _fingerprint(request: Request, body: bytes) -> bytes:
     return digest.digest()
 
 
-def _answer(response: Response) -> Answer:
+def _answer(response: Response, shown_once: str | None) -> Answer:
+    body = bytes(response.body)
+    if shown_once is not None:
+        body = json.dumps({**json.loads(body), shown_once: None}, ensure_ascii=False, separators=(",", ":")).encode()
     return Answer(
         response.status_code,
-        _SECRET.sub(lambda match: b"null" if is_key(match[1].decode()) else match[0], bytes(response.body)),
+        body,
         response.headers.get("location"),
         response.headers.get("etag"),
     )

@@ -22,7 +22,7 @@ from app.dialects.topmail import TOPMAIL
 from app.frontend import BodyLimits, FrontEnd, build, mount
 from app.idempotency import Idempotency
 from app.middleware import Edge
-from app.rate_limits import RateLimits, SharedCounts, Shares, demand_redis
+from app.rate_limits import Bodies, RateLimits, SharedCounts, Shares, demand_redis
 from app.repositories.system import SystemRepository
 from app.routers import NATIVE
 
@@ -35,6 +35,8 @@ FRONT_ENDS = {front_end.slug: front_end for front_end in (NATIVE, *DIALECTS)}
 RECORD_USE_EVERY_SECONDS = 10
 COUNT_UNNUMBERED_EVERY_SECONDS = 10
 LOOK_AT_POOL_EVERY_SECONDS = 1
+# So many of the largest ones may be under way at the same time, in one process.
+BODIES_OF_A_KEY = 8
 FORGET_ANSWERS_EVERY_SECONDS = 300
 FORGET_ANSWERS_AT_ONCE = 1_000
 _LAST_RECORD_WITHIN_SECONDS = 2
@@ -98,6 +100,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 "idempotency": Idempotency(wait_seconds=settings.lock_timeout),
                 "rate_limits": rate_limits,
                 "shares": Shares(settings.pool_size, wait=settings.pool_timeout),
+                "bodies": Bodies(BODIES_OF_A_KEY * settings.max_bulk_body_bytes),
             }
         finally:
             for task in tasks:

@@ -6,8 +6,9 @@ in the metrics, without anything that was sent.
 """
 
 import asyncio
+import re
 from asyncio import TimerHandle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import httptools
@@ -23,11 +24,15 @@ HEAD_MAX_BYTES = 65_536
 HEADERS_MAX = 200
 # From the first byte of a request, or from the connection, to the end of the head.
 HEAD_SECONDS = 10
-# A client that takes nothing of its answer for so long is not there any more.
+# A client that takes nothing of its answer for so long is not there any more, and one that takes next to nothing of
+# an answer that is finished is not waited for.
 STALLED_SECONDS = 30
+STALLED_BYTES = 16_384
 
 # Says of a refusal that it is made; nobody reads it for longer than it takes to write it.
 _REFUSAL_SECONDS = 10
+# A host's name, an address in brackets, and a port; empty where there is none.
+_HOST = re.compile(rb"[0-9A-Za-z._~!$&'()*+,;=%:\[\]-]*")
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -37,6 +42,7 @@ class _Refused:
 
     code: RefusalCode
     detail: str
+    outcome: str = "Nothing was written."
 
 
 class _Stop(Exception):
@@ -50,12 +56,11 @@ class _Stop(Exception):
 _TOO_LARGE = _Refused(
     "head_too_large",
     f"The request line and the headers have more than {HEAD_MAX_BYTES:,} bytes, or there are more than {HEADERS_MAX} "
-    "headers. Nothing was read further, and nothing was written.",
+    "headers. Nothing was read further.",
 )
-_TOO_SLOW = _Refused(
-    "slow_head", f"The request line and the headers did not come within {HEAD_SECONDS} seconds. Nothing was written."
-)
-_MALFORMED = _Refused("malformed_request", "What was sent is not HTTP/1.1 by the book. Nothing was written.")
+_TOO_SLOW = _Refused("slow_head", f"The request line and the headers did not come within {HEAD_SECONDS} seconds.")
+_MALFORMED = _Refused("malformed_request", "What was sent is not HTTP/1.1 by the book; it may be meant for https.")
+_NO_HOST = _Refused("malformed_request", "A request has one Host header, which holds a host's name (RFC 9112, 3.2).")
 _NO_TUNNEL = _Refused("malformed_request", "CONNECT asks for a proxy, and this is none.")
 
 
@@ -125,12 +130,18 @@ class Protocol(HttpToolsProtocol):
             raise _Stop(_TOO_LARGE)
         if self.parser.get_method() == b"CONNECT":
             raise _Stop(_NO_TUNNEL)
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) > 1 or not all(map(_HOST.fullmatch, hosts)) or not (hosts or self._is_older()):
+            raise _Stop(_NO_HOST)
         super().on_headers_complete()
         self._in_head = False
         self._pending_bytes = 0
         self._stop_head_timer()
         # Trailers come the same way, and the application has the list of headers already.
         self.headers = []
+
+    def _is_older(self) -> bool:
+        return bool(self.parser.get_http_version() == "1.0")
 
     def on_body(self, body: bytes) -> None:
         self._pending_bytes = 0
@@ -174,7 +185,8 @@ class Protocol(HttpToolsProtocol):
             if broken.response_started:
                 self.transport.close()
                 return
-            # It waits for a body that will not come. Nothing of its answer will be sent.
+            # It waits for a body that will not come, or is done without reading one. Its answer will not be sent.
+            refused = replace(refused, outcome="Whether the request was carried out is not known.")
             broken.disconnected = True
             broken.message_event.set()
         cycle = RequestResponseCycle(
@@ -255,7 +267,9 @@ class Protocol(HttpToolsProtocol):
         if before is None and self._stall_timer is not None:
             return
         self._stall_timer = None
-        if left and left == before:
+        # While an answer is being written, what is left may grow although it is read.
+        least = STALLED_BYTES if self.cycle is not None and self.cycle.response_complete else 1
+        if left and before is not None and before - left < least:
             self.transport.abort()
         elif left:
             self._stall_timer = self.loop.call_later(STALLED_SECONDS, self._watch_writing, left)
@@ -271,5 +285,7 @@ class _Refusal:
         state = scope["state"]
         # For the access line.
         state["error"] = self.refused.code
-        response = render_refusal(self.refused.code, self.refused.detail, state["request_id"])
+        response = render_refusal(
+            self.refused.code, f"{self.refused.detail} {self.refused.outcome}", state["request_id"]
+        )
         await response(scope, receive, send)

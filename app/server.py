@@ -43,6 +43,10 @@ T = TypeVar("T")
 SPARE_CONNECTIONS = 20
 GRACE_SECONDS = 10
 READY_WITHIN_SECONDS = 60
+# Longer than common proxies keep idle connections to a service, so that none is closed just as it is used again.
+KEEP_ALIVE_SECONDS = 75
+# On a busy machine a worker may take longer than uvicorn's five seconds to start, and would be killed for it.
+WORKER_ANSWERS_WITHIN_SECONDS = 30
 # A check goes over whole tables, however long that takes.
 DOCTOR_STATEMENT_SECONDS = 3600
 
@@ -96,6 +100,8 @@ def serve(settings: Settings, *, as_json: bool = False) -> None:
             server_header=False,
             forwarded_allow_ips=settings.forwarded_allow_ips,
             timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_worker_healthcheck=WORKER_ANSWERS_WITHIN_SECONDS,
         )
         if settings.workers == 1:
             server = uvicorn.Server(config)

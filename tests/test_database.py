@@ -69,7 +69,7 @@ async def test_connections_in_use_and_waited_for_in_vain(database_url: str) -> N
         await database.fetch(_ONE)
     assert value(here(), timeouts) - value(before, timeouts) == 1
     waited = "polytag_database_pool_wait_seconds_total"
-    assert value(here(), waited) - value(before, waited) >= 0.1
+    assert value(here(), waited) - value(before, waited) > 0.09
     # What is cancelled gives its connection back as well.
     holders[0].cancel()
     await until(lambda: database.connections_in_use() == 1)

@@ -30,7 +30,7 @@ from app.frontend import (
     terms_of,
 )
 from app.middleware import Edge
-from app.rate_limits import Shares
+from app.rate_limits import Bodies, Shares
 from app.repositories.base import Principal
 from app.repositories.subscribers import SubscriberRepository
 from app.repositories.tags import TagRepository
@@ -193,10 +193,10 @@ def started(app: FastAPI, principal: Principal = PRINCIPAL) -> ASGIApp:
         await authenticate(key)
         return principal
 
-    shares = Shares(8, wait=TIMEOUT)
+    shares, bodies = Shares(8, wait=TIMEOUT), Bodies(1_000_000)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        state = {"authenticate": identify, "database": None, "rate_limits": None, "shares": shares}
+        state = {"authenticate": identify, "database": None, "rate_limits": None, "shares": shares, "bodies": bodies}
         await app({**scope, "state": state}, receive, send)
 
     return serve

@@ -300,6 +300,19 @@ async def test_two_headers(api: Api) -> None:
     field_problem(response, "header:Idempotency-Key", "invalid_value")
 
 
+@front_ends
+async def test_the_header_of_another_front_end(api: Api, slug: str) -> None:
+    """Whoever moves from one API to another is not without what the header is for."""
+    method, path, body, own = CALLS[slug]
+    [other] = {"Idempotency-Key", "X-Idempotency-Key"} - {own}
+    headers = {"Authorization": headers_of(api, slug, "")["Authorization"], other: "k1"}
+    assert (await api.request(method, path, json=body, headers=headers)).status_code in {200, 201}
+    assert (await send(api, slug, "k1")).headers["idempotency-replayed"] == "true"
+    differing = await api.request(method, path, json=body, headers={**headers, own: "k2"})
+    assert 400 <= differing.status_code < 500
+    assert own.lower() in differing.text.lower() or "one value" in differing.text
+
+
 async def test_the_longest_key(api: Api) -> None:
     key = "x" * KEY_MAX_LENGTH
     answered(await send(api, "native", key), 201)
@@ -419,6 +432,13 @@ async def test_old_answers_are_deleted(new_database: MakeDatabase) -> None:
         while await run(database, "select key from idempotency_keys"):
             await asyncio.sleep(0.01)
     await database.dispose()
+
+
+async def test_a_name_that_looks_like_a_key_is_a_name(api: Api) -> None:
+    """Only what the call shows once is left out of the answer to a repeat."""
+    body = {"name": new_key()}
+    first = await send(api, "native", "k1", body)
+    assert (await send(api, "native", "k1", body)).json() == first.json() == {**answered(first, 201), **body}
 
 
 async def test_no_secret_is_kept(api: Api) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from uvicorn.server import ServerState
 from app import protocol
 from app.config import Settings
 from app.protocol import HEAD_MAX_BYTES, HEADERS_MAX, Protocol
+from app.repositories.tags import TagRepository
 from tests.conftest import MakeDatabase, Workspace, started
 from tests.series import here, value
 from tests.test_server import Service
@@ -173,7 +174,7 @@ async def test_what_follows_the_largest_head_is_no_part_of_it(connect: Connect) 
     "head",
     [
         pytest.param(head_of(HEAD_MAX_BYTES + 1), id="one byte more"),
-        pytest.param(b"GET /" + b"a" * HEAD_MAX_BYTES + b" HTTP/1.1\r\n\r\n", id="path"),
+        pytest.param(b"GET /" + b"a" * HEAD_MAX_BYTES + b" HTTP/1.1\r\nHost: x\r\n\r\n", id="path"),
         pytest.param(HEAD + b"".join(b"a%d: b\r\n" % n for n in range(HEADERS_MAX)) + b"\r\n", id="headers"),
         pytest.param(HEAD + b"a: b\r\n" * 20_000 + b"\r\n", id="all of them"),
     ],
@@ -200,10 +201,16 @@ async def test_as_many_headers_as_the_limit(connect: Connect) -> None:
         pytest.param(HEAD + b"a:", b" ", id="blanks"),
         pytest.param(HEAD + b"a: ", b"v", id="value"),
         pytest.param(HEAD, b"a: b\r\n", id="headers"),
-        pytest.param(b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"e", id="chunk extension"),
-        pytest.param(b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\na:", b"v", id="trailer"),
         pytest.param(
-            b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n", b"a:v\r\n", id="trailers"
+            b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"e", id="chunk extension"
+        ),
+        pytest.param(
+            b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\na:", b"v", id="trailer"
+        ),
+        pytest.param(
+            b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n",
+            b"a:v\r\n",
+            id="trailers",
         ),
     ],
 )
@@ -227,7 +234,7 @@ async def test_the_count_begins_anew_with_each_request(connect: Connect) -> None
     connection = await connect()
     large = b"b" * 300_000
     framed = b"Content-Length: %d\r\n\r\n" % len(large)
-    post = b"POST /p HTTP/1.1\r\n" + framed + large
+    post = b"POST /p HTTP/1.1\r\nHost: x\r\n" + framed + large
     for _ in range(3):
         # In one piece, and cut in the middle of the second head.
         whole = post + head_of(HEAD_MAX_BYTES) + post + HEAD
@@ -238,14 +245,14 @@ async def test_the_count_begins_anew_with_each_request(connect: Connect) -> None
 
 async def test_chunks_and_trailers(connect: Connect) -> None:
     connection = await connect()
-    chunked = b"POST /p HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunked = b"POST /p HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     await connection.send(
         chunked, b"1;a=b\r\nx\r\n" * 50_000, b"0\r\nAuthorization: of a trailer\r\n\r\n", HEAD, b"\r\n"
     )
     answer = await connection.answer()
     assert answer.json["body"] == "x" * 50_000
     # They are no headers of the request.
-    assert answer.json["names"] == ["transfer-encoding"]
+    assert answer.json["names"] == ["host", "transfer-encoding"]
     assert (await connection.answer()).json["path"] == "/a"
 
 
@@ -266,12 +273,16 @@ async def test_pieces_of_one_byte(connect: Connect) -> None:
         b"hello\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"GET / HTTP/9.9\r\n\r\n",
-        b"GET /\xe9 HTTP/1.1\r\n\r\n",
-        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
-        b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked, gzip\r\n\r\n",
+        b"GET /\xe9 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, gzip\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
         b"CONNECT example.com:443 HTTP/1.1\r\nHost: x\r\n\r\n",
         b"CONNECT / HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
@@ -291,14 +302,14 @@ async def test_a_refusal_comes_behind_the_answers_before_it() -> None:
 
     async with served(wait) as connect:
         connection = await connect()
-        await connection.send(HEAD + b"\r\n" + b"GET /b HTTP/1.1\r\n\r\n" + b"nonsense\r\n\r\n")
+        await connection.send(HEAD + b"\r\n" + b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n" + b"nonsense\r\n\r\n")
         await asyncio.sleep(0.05)
         go_on.set()
         assert [(await connection.answer()).json["path"] for _ in range(2)] == ["/a", "/b"]
         refused(await connection.is_closed_after(), 400, "malformed_request")
 
 
-CHUNKED = b"POST /%s HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED = b"POST /%s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 async def test_a_body_that_breaks_is_refused_in_place_of_its_request(connect: Connect) -> None:
@@ -333,7 +344,7 @@ async def test_refusals_are_logged_and_counted_without_what_was_sent(connect: Co
     before = counts()
     secret = b"ptag_" + b"s" * 38
     with structlog.testing.capture_logs() as lines:
-        for sent in (b"%s / HTTP/1.1\r\n\r\n" % secret, HEAD + b"Authorization: %s\r\n" % secret * 2_000):
+        for sent in (b"%s / HTTP/1.1\r\nHost: x\r\n\r\n" % secret, HEAD + b"Authorization: %s\r\n" % secret * 2_000):
             connection = await connect()
             await connection.send(sent)
             await connection.is_closed_after()
@@ -361,12 +372,14 @@ async def test_an_upgrade_is_passed_over(connect: Connect, upgrade: bytes, piece
     connection = await connect()
     sent = b"".join(
         [
-            b"POST /1 HTTP/1.1\r\n" + upgrade + b"Content-Length: 5\r\n\r\nhello",
-            b"POST /2 HTTP/1.1\r\n" + upgrade + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
-            b"GET /3 HTTP/1.1\r\n" + upgrade + b"\r\n",
-            b"POST /4 HTTP/1.1\r\nContent-Length: 2\r\n\r\nok",
-            b"POST /5 HTTP/1.1\r\n" + upgrade + b"Content-Length: 0\r\n\r\n",
-            b"GET /6 HTTP/1.1\r\n" + upgrade + b"Connection: close\r\n\r\n",
+            b"POST /1 HTTP/1.1\r\nHost: x\r\n" + upgrade + b"Content-Length: 5\r\n\r\nhello",
+            b"POST /2 HTTP/1.1\r\nHost: x\r\n"
+            + upgrade
+            + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
+            b"GET /3 HTTP/1.1\r\nHost: x\r\n" + upgrade + b"\r\n",
+            b"POST /4 HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nok",
+            b"POST /5 HTTP/1.1\r\nHost: x\r\n" + upgrade + b"Content-Length: 0\r\n\r\n",
+            b"GET /6 HTTP/1.1\r\nHost: x\r\n" + upgrade + b"Connection: close\r\n\r\n",
         ]
     )
     step = -(-len(sent) // pieces)
@@ -392,7 +405,7 @@ async def test_a_body_behind_an_upgrade_is_no_request(connect: Connect) -> None:
     ):
         connection = await connect()
         upgrade = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
-        await connection.send(b"POST /a HTTP/1.1\r\n" + upgrade + framing + b"\r\n" + body + HEAD + b"\r\n")
+        await connection.send(b"POST /a HTTP/1.1\r\nHost: x\r\n" + upgrade + framing + b"\r\n" + body + HEAD + b"\r\n")
         assert (await connection.answer()).json["body"] == inner.decode()
         assert (await connection.answer()).json["path"] == "/a"
 
@@ -408,14 +421,16 @@ async def test_a_body_behind_an_upgrade_is_no_request(connect: Connect) -> None:
 )
 async def test_a_framing_that_is_in_doubt_is_refused_with_an_upgrade_too(connect: Connect, framing: bytes) -> None:
     connection = await connect()
-    await connection.send(b"POST /a HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n" + framing + b"\r\nhello")
+    await connection.send(
+        b"POST /a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n" + framing + b"\r\nhello"
+    )
     refused(await connection.is_closed_after(), 400, "malformed_request")
 
 
 async def test_the_body_behind_an_upgrade_may_break_too(connect: Connect) -> None:
     connection = await connect()
     upgrade = b"Connection: Upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\n"
-    await connection.send(b"POST /a HTTP/1.1\r\n" + upgrade + b"no number\r\n")
+    await connection.send(b"POST /a HTTP/1.1\r\nHost: x\r\n" + upgrade + b"no number\r\n")
     refused(await connection.is_closed_after(), 400, "malformed_request")
 
 
@@ -484,7 +499,7 @@ async def test_the_time_of_the_head_is_that_of_the_client() -> None:
 
     async with served(wait) as connect:
         connection = await connect()
-        await connection.send(b"POST /a HTTP/1.1\r\nContent-Length: 2\r\n\r\n")
+        await connection.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n")
         async with asyncio.timeout(SOON):
             await begun.wait()
         # Longer than a head may take: neither the body nor the answer is one.
@@ -536,7 +551,7 @@ async def test_a_body_that_trickles_behind_its_answer_ends_too() -> None:
 
     async with served(answer) as connect:
         connection = await connect()
-        await connection.send(b"POST /a HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
+        await connection.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
         assert (await connection.answer()).body == b"early"
 
         async def trickle() -> None:
@@ -598,7 +613,7 @@ async def test_a_slow_client_holds_nothing_that_another_needs(
 
         async def call(method: bytes, path: bytes, body: bytes = b"") -> Answer:
             framing = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-            await quick.send(b"%s %s HTTP/1.1\r\n" % (method, path) + authorization + framing + body)
+            await quick.send(b"%s %s HTTP/1.1\r\nHost: x\r\n" % (method, path) + authorization + framing + body)
             return await quick.answer()
 
         description = b"d" * 1_000
@@ -607,11 +622,11 @@ async def test_a_slow_client_holds_nothing_that_another_needs(
             assert (await call(b"POST", b"/tags/batch", b'{"tags":[%s]}' % tags)).status == 200
 
         slow_head, slow_body, slow_reader = await connect(), await connect(), await connect()
-        await slow_head.send(b"GET /tags HTTP/1.1\r\n" + authorization)
-        await slow_body.send(b"POST /tags HTTP/1.1\r\nContent-Type: application/json\r\n" + authorization)
+        await slow_head.send(b"GET /tags HTTP/1.1\r\nHost: x\r\n" + authorization)
+        await slow_body.send(b"POST /tags HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + authorization)
         await slow_body.send(b'Content-Length: 1000\r\n\r\n{"name":')
         # Far more than sockets hold, and none of it is read.
-        await slow_reader.send((b"GET /tags?limit=1000 HTTP/1.1\r\n" + authorization + b"\r\n") * 40)
+        await slow_reader.send((b"GET /tags?limit=1000 HTTP/1.1\r\nHost: x\r\n" + authorization + b"\r\n") * 40)
         for n in range(5):
             assert (await call(b"POST", b"/tags", b'{"name":"quick %d"}' % n)).status == 201
             assert (await call(b"GET", b"/tags?limit=1")).status == 200
@@ -622,6 +637,48 @@ async def test_a_slow_client_holds_nothing_that_another_needs(
         await slow_body.send(b'"slow"}'.ljust(992))
         assert (await slow_body.answer()).status == 201
         assert [(await slow_reader.answer()).status for _ in range(40)] == [200] * 40
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_broken_body_does_not_hide_that_the_request_is_carried_out(
+    database_url: str, workspace: Workspace, at_once: bool
+) -> None:
+    """A call that reads no body is done before the body turns out to be none."""
+    tag = (await workspace.repository(TagRepository).create({"name": "VIP"})).tag
+    head = f"DELETE /tags/{tag.id} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+    head += f"Authorization: Bearer {workspace.provisioned.key}\r\n\r\n"
+    async with started(Settings(database_url=database_url)) as app, served(app) as connect:
+        connection = await connect()
+        await connection.send(*([head.encode() + b"zz\r\n"] if at_once else [head.encode(), b"zz\r\n"]))
+        answer = await connection.answer()
+    if answer.status != 204:
+        refused(answer, 400, "malformed_request")
+        assert answer.json["detail"].endswith("Whether the request was carried out is not known.")
+
+
+async def test_a_client_that_takes_next_to_nothing_of_its_answer_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "STALLED_SECONDS", 0.2)
+    lost = asyncio.Event()
+
+    def connection_lost(self: Protocol, error: Exception | None) -> None:
+        ended(self, error)
+        lost.set()
+
+    ended = Protocol.connection_lost
+    monkeypatch.setattr(Protocol, "connection_lost", connection_lost)
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"50000000")]})
+        await send({"type": "http.response.body", "body": b"x" * 50_000_000})
+
+    async with served(answer) as connect:
+        connection = await connect()
+        await connection.send(HEAD + b"\r\n")
+        async with asyncio.timeout(SOON):
+            while not lost.is_set():
+                with suppress(ConnectionError):
+                    await connection._reader.read(100)
+                await asyncio.sleep(0.01)
 
 
 async def test_a_running_service(new_database: MakeDatabase) -> None:
@@ -639,13 +696,13 @@ async def test_a_running_service(new_database: MakeDatabase) -> None:
         for name in (b"one", b"two"):
             body = b'{"name":"%s"}' % name
             framing = b"Content-Length: %d\r\n\r\n" % len(body)
-            await connection.send(b"POST /tags HTTP/1.1\r\n" + authorization + upgrade + framing, body)
+            await connection.send(b"POST /tags HTTP/1.1\r\nHost: x\r\n" + authorization + upgrade + framing, body)
             assert (await connection.answer()).json["name"] == name.decode()
         connection.close()
         for sent, status, code in (
             (head_of(HEAD_MAX_BYTES + 1), 431, "head_too_large"),
             (b"nonsense\r\n\r\n", 400, "malformed_request"),
-            (b"CONNECT x:1 HTTP/1.1\r\n\r\n", 400, "malformed_request"),
+            (b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", 400, "malformed_request"),
         ):
             connection = await connect()
             await connection.send(sent)

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import json
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -23,7 +24,7 @@ from app import rate_limits
 from app.config import Settings
 from app.database import Database, statement_log
 from app.errors import RateLimited
-from app.rate_limits import RateLimits, SharedCounts, Shares
+from app.rate_limits import Bodies, RateLimits, SharedCounts, Shares
 from tests.conftest import MakeDatabase, Workspace, client_of, make_workspace, started
 from tests.routers.calls import make_contacts, make_tag, problem, state_of
 from tests.series import here, value
@@ -530,6 +531,49 @@ async def test_waiting_in_vain() -> None:
     assert refused.value.retry_after == 1
     async with shares.of(KEY):
         pass
+
+
+def test_bodies_of_one_key_together() -> None:
+    bodies = Bodies(100)
+    with bodies.of(KEY) as one, bodies.of(KEY) as two, bodies.of(OTHER) as other:
+        one(60)
+        two(40)
+        # It is the others who wait.
+        other(100)
+        with pytest.raises(RateLimited) as refused:
+            two(1)
+        assert refused.value.detail == (
+            "Requests of this API key that are under way have bodies of more than 100 bytes together. Nothing was "
+            "written. Send fewer at the same time."
+        )
+    # One alone may be larger, and all of it is given back.
+    with bodies.of(KEY) as one:
+        one(1_000)
+    assert bodies._bytes == {}
+
+
+async def test_bodies_that_wait_are_bounded(
+    monkeypatch: pytest.MonkeyPatch, database_url: str, workspace: Workspace, clock: Clock
+) -> None:
+    """Nine of the largest, of which none can end: one is refused at once, and the others are not touched."""
+    locker = await asyncpg.connect(database_url)
+    settings: dict[str, Any] = {"max_bulk_body_bytes": 20_000, "max_body_bytes": 20_000, "pool_timeout": 60}
+    try:
+        async with (
+            serving(monkeypatch, database_url, clock, rate_limit="off", **settings) as running,
+            client_of(running, workspace) as client,
+        ):
+            tag = await make_tag(client, "VIP")
+            async with locker.transaction():
+                await locker.execute("select 1 from tags where id = $1 for update", UUID(tag["id"]))
+                body = json.dumps({"external_ids": ["x"]}).ljust(19_000)
+                path, headers = f"/tags/{tag['id']}/contacts?on_missing=skip", {"Content-Type": "application/json"}
+                calls = [asyncio.create_task(client.put(path, content=body, headers=headers)) for _ in range(9)]
+                done, waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+                assert [call.result().status_code for call in done] == [429]
+            assert {call.result().status_code for call in (await asyncio.wait(waiting))[0]} == {200}
+    finally:
+        await locker.close()
 
 
 async def test_keys_without_a_request_are_forgotten() -> None:

@@ -65,7 +65,8 @@ def forms_of(key: str) -> set[bytes]:
         # Whatever stands before it, by three; what depends on neighbours is cut off.
         text = base64.b64encode(b"\0" * before + key.encode()).decode()
         encoded.add(text[16:-4])
-    return {text.encode() for text in texts | encoded}
+    # As a dump writes bytes.
+    return {text.encode() for text in texts | encoded | {part.encode().hex() for part in parts}}
 
 
 @dataclass
@@ -166,7 +167,9 @@ def make_keys(client: httpx.Client, traces: Traces) -> None:
         "of few scopes": "events:read",
         "made and revoked": "admin",
     }.items():
-        made = client.post("/keys", headers=headers, json={"scopes": [scope]})
+        # The answer is kept for repeats.
+        repeatable = {**headers, "Idempotency-Key": label}
+        made = client.post("/keys", headers=repeatable, json={"scopes": [scope]})
         traces.keys[label] = made.json()["key"]
         traces.keep(f"POST /keys, {label}", made, without=traces.keys[label])
     traces.keep("DELETE /keys", client.delete(f"/keys/{made.json()['id']}", headers=headers))

@@ -504,10 +504,10 @@ class ContactTagRepository(Repository):
         statement = _change(adds=adds, removes=removes, checks=removes and if_match is not None)
         locks_first = change.replace or bool(change.add and change.remove) or if_match is not None
 
-        async def run(connection: Connection, *, locks: bool) -> Sequence[Row]:
-            held = await connection.fetch(_LOCK_MEMBERS, **values) if locks else None
+        async def run(connection: Connection) -> Sequence[Row]:
+            held = await connection.fetch(_LOCK_MEMBERS, **values)
             rows = await connection.fetch(statement, **values)
-            if locks and rows[0]["is_member"]:
+            if rows[0]["is_member"]:
                 if not held:
                     # It joined after it was looked for, so nothing keeps another one out.
                     raise Outdated
@@ -515,21 +515,26 @@ class ContactTagRepository(Repository):
                     _check_unchanged(rows, if_match)
             return rows
 
-        async def work(connection: Connection) -> Sequence[Row]:
-            rows = await run(connection, locks=locks_first)
+        def check(rows: Sequence[Row]) -> None:
             if create_missing and self._is_short_of_names(rows[0], change):
                 raise _ShortOfNames
             self._check(rows[0], change, audience, create_missing=create_missing)
+
+        async def work(connection: Connection) -> Sequence[Row]:
+            rows = await run(connection)
+            check(rows)
             return rows
 
         async def work_with_missing(connection: Connection) -> Sequence[Row]:
             await self.create_missing_within(connection, [ref for ref in change.add if ref.name], audience)
-            rows = await run(connection, locks=True)
+            rows = await run(connection)
             self._check(rows[0], change, audience, create_missing=create_missing)
             return rows
 
         try:
-            return await (self._database.transaction if locks_first else self._database.autocommit)(work)
+            if locks_first:
+                return await self._database.transaction(work)
+            return await self._database.fetch_checked(statement, check, **values)
         except _ShortOfNames:
             # Nothing was written. Now the audience is locked first, as creating tags wants it.
             return await self._database.transaction(work_with_missing)

@@ -31,7 +31,7 @@ async def list_keys(
 
 
 @router.post("/keys", status_code=201)
-@requires("admin")
+@requires("admin", shown_once="key")
 async def create_key(
     response: Response,
     keys: Keys,

@@ -62,8 +62,13 @@ def _read_if_match(lines: list[str]) -> Collection[str] | None:
             'If-Match must be what an ETag header said, quotes and all, like "3-12"; several with commas between; or '
             f"*. It has at most {CONDITION_MAX_LENGTH:,} characters. Nothing was written."
         ) from None
-    # `*` asks that the object is there, and every call that takes If-Match answers 404 where it is not. A weak one
-    # promises too little to overwrite something (RFC 9110, 13.1.1), so it names no state here.
+    if named.weak and not named.strong:
+        # It promises too little to overwrite something (RFC 9110, 13.1.1), so none would ever match.
+        raise ValueError(
+            'If-Match takes no weak ETags. W/"3-12" is what a proxy that compresses makes of "3-12": send it without '
+            "W/. Nothing was written."
+        )
+    # `*` asks that the object is there, and every call that takes If-Match answers 404 where it is not.
     return None if named.is_any else named.strong
 
 
