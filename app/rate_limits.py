@@ -1,291 +1,275 @@
-"""HTTP/1.1 on a connection: uvicorn's protocol, with a bound to what comes before an application sees a request.
+"""What one API key may take: so many requests in a span of time, and so many of a process's connections at once.
 
-Uvicorn 0.54 with httptools takes a head of any size for any time, and an upgrade that it does not know costs a request
-its body. What is refused here is answered by a problem document, since no front end is known yet, and is in the log and
-in the metrics, without anything that was sent.
+The first is a setting, counted in windows that begin at whole multiples of their length, the same ones in every
+process: a count belongs to the number of its window, so nothing has to be kept or swept when a window has passed, and
+when one ends is known without asking. The second is always there, and follows from the size of the pool.
 """
 
 import asyncio
-import re
-from asyncio import TimerHandle
-from dataclasses import dataclass, replace
-from itertools import chain
+import importlib.util
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from math import ceil
+from typing import NamedTuple
+from uuid import UUID
 
-import httptools
-from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+import structlog
 
 from app import metrics
-from app.middleware import Edge
-from app.routers.problems import RefusalCode, render_refusal
+from app.errors import RateLimited
 
-# Request line and headers together; of the trailers of a chunked body as much again.
-HEAD_MAX_BYTES = 65_536
-HEADERS_MAX = 200
-# From the first byte of a request, or from the connection, to the end of the head.
-HEAD_SECONDS = 10
-# A client that takes nothing of its answer for so long is not there any more, and one that takes next to nothing of
-# an answer that is finished is not waited for.
-STALLED_SECONDS = 30
-STALLED_BYTES = 16_384
+log = structlog.get_logger(__name__)
 
-# Says of a refusal that it is made; nobody reads it for longer than it takes to write it.
-_REFUSAL_SECONDS = 10
-# A host's name, an address in brackets, and a port; empty where there is none.
-_HOST = re.compile(rb"[0-9A-Za-z._~!$&'()*+,;=%:\[\]-]*")
-_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+# No request waits longer for the shared counts. Much less, and a process that is short of a processor would find them
+# away.
+_SHARED_WITHIN_SECONDS = 0.5
+# When they did not answer they are left alone for as long, and then asked by one request.
+_SHARED_PAUSE_SECONDS = 5
+_WARN_EVERY_SECONDS = 60
+_SHARED_CONNECTIONS_MAX = 8
 
 
-@dataclass(frozen=True, slots=True)
-class _Refused:
-    """Why something is not taken for a request."""
+class Quota(NamedTuple):
+    """What is left to a key when a request of it was counted. `seconds` is the length of a window."""
 
-    code: RefusalCode
-    detail: str
-    outcome: str = "Nothing was written."
+    requests: int
+    seconds: int
+    used: int
+    # Unix time, in whole seconds.
+    resets_at: int
+    # Whole seconds from now, at least 1.
+    resets_in: int
+
+    @property
+    def remaining(self) -> int:
+        """The requests that the key may still make in this window."""
+        return max(self.requests - self.used, 0)
+
+    @property
+    def is_exceeded(self) -> bool:
+        """Whether this request was one too many."""
+        return self.used > self.requests
+
+    def check(self) -> None:
+        """Raises RateLimited when this request was one too many."""
+        if self.is_exceeded:
+            raise RateLimited(
+                f"The API key may make {self.requests:,} requests in {self.seconds:,} seconds, and has made them. "
+                f"Nothing was done. Try again in {self.resets_in:,} seconds.",
+                retry_after=self.resets_in,
+            )
 
 
-class _Stop(Exception):
-    """Raised in what the parser calls, so that it stops. It comes out of the parser as the context of its own error."""
-
-    def __init__(self, refused: _Refused) -> None:
-        super().__init__(refused.detail)
-        self.refused = refused
-
-
-_TOO_LARGE = _Refused(
-    "head_too_large",
-    f"The request line and the headers have more than {HEAD_MAX_BYTES:,} bytes, or there are more than {HEADERS_MAX} "
-    "headers. Nothing was read further.",
-)
-_TOO_SLOW = _Refused("slow_head", f"The request line and the headers did not come within {HEAD_SECONDS} seconds.")
-_MALFORMED = _Refused("malformed_request", "What was sent is not HTTP/1.1 by the book; it may be meant for https.")
-_NO_HOST = _Refused("malformed_request", "A request has one Host header, which holds a host's name (RFC 9112, 3.2).")
-_NO_TUNNEL = _Refused("malformed_request", "CONNECT asks for a proxy, and this is none.")
+def demand_redis() -> None:
+    """Raises ValueError where shared counts are wanted, but the packages for them are not installed."""
+    if any(importlib.util.find_spec(name) is None for name in ("limits", "redis")):
+        raise ValueError(
+            "POLYTAG_RATE_LIMIT_STORAGE needs the Redis client, which is not installed: pip install 'polytag[redis]', "
+            "or leave the setting empty."
+        )
 
 
-class Protocol(HttpToolsProtocol):
-    """One connection of a client."""
+class SharedCounts:
+    """Counts in Redis, shared by all processes that have its URL. Nothing is connected before the first is made."""
 
-    # Within a head, from its first byte to its last.
-    _in_head = False
-    # Within a request, from its first byte to the last one of its body.
-    _in_message = False
-    # What was received since the last end of a head, piece of a body or end of a request, not counting what came
-    # together with it.
-    _pending_bytes = 0
-    _refused = False
-    # The head that is fed is our own, see _ignore_upgrade.
-    _repeats_head = False
-    _head_timer: TimerHandle | None = None
-    _stall_timer: TimerHandle | None = None
+    def __init__(self, url: str) -> None:
+        # Here, since they are an extra.
+        from limits.aio.storage import RedisStorage  # noqa: PLC0415
+        from redis.asyncio import BlockingConnectionPool  # noqa: PLC0415
+        from redis.asyncio.retry import Retry  # noqa: PLC0415
+        from redis.backoff import NoBackoff  # noqa: PLC0415
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        super().connection_made(transport)
-        self._start_head_timer()
+        self._pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=_SHARED_CONNECTIONS_MAX,
+            timeout=None,
+            # Once, at once: a Redis that was started anew has closed all connections.
+            retry=Retry(NoBackoff(), 1),
+        )
+        # Where Redis is, the pool knows; the library only reads of the URL which kind it is.
+        self._storage = RedisStorage(
+            "redis://localhost:6379",
+            implementation="redispy",
+            key_prefix="polytag",
+            connection_pool=self._pool,  # type: ignore[arg-type]  # documented, but not in its types
+        )
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_head_timer()
-        if self._stall_timer is not None:
-            self._stall_timer.cancel()
-        super().connection_lost(exc)
+    async def add(self, name: str, seconds: int) -> int:
+        """Count one more by this name, which is forgotten after these seconds, and return how many there are."""
+        async with asyncio.timeout(_SHARED_WITHIN_SECONDS):
+            return await self._storage.incr(name, seconds)
 
-    def data_received(self, data: bytes) -> None:
-        if self._refused:
-            return
-        self._unset_keepalive_if_required()
-        self._pending_bytes += len(data)
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._pool.aclose()
+
+
+class RateLimits:
+    """Counts the requests of each key: `requests` are let through in every window of `seconds`.
+
+    Without shared counts each process counts for itself, as do all while the shared ones do not answer: an outage of
+    Redis neither refuses a request nor lifts the limit. `clock` is Unix time, in seconds.
+
+    Counting here is not left to `limits`: its memory looks through all keys at each request, which took 0.7 ms with
+    10,000 of them (limits 5.8).
+    """
+
+    def __init__(
+        self,
+        requests: int,
+        seconds: int,
+        *,
+        shared: SharedCounts | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._requests = requests
+        self._seconds = seconds
+        self._shared = shared
+        self._clock = clock
+        self._window = 0
+        # Of this window, hence never more keys than have made a request in one.
+        self._counts: dict[UUID, int] = {}
+        # Since when the shared counts are left alone, if they are.
+        self._paused_at: float | None = None
+        self._warned_at: float | None = None
+
+    async def hit(self, key_id: UUID) -> Quota:
+        """Count a request of this key."""
+        now = self._clock()
+        window = int(now // self._seconds)
+        used = None
+        if self._shared is not None and not self._is_within(_SHARED_PAUSE_SECONDS, self._paused_at, now):
+            used = await self._add_shared(self._shared, f"{key_id}/{self._seconds}/{window}", now)
+        if used is None:
+            used = self._add_here(key_id, window)
+        resets_at = (window + 1) * self._seconds
+        return Quota(self._requests, self._seconds, used, resets_at, ceil(resets_at - now))
+
+    async def close(self) -> None:
+        """Close connections to the shared counts, if there are any."""
+        if self._shared is not None:
+            await self._shared.close()
+
+    def _add_here(self, key_id: UUID, window: int) -> int:
+        if window != self._window:
+            self._window, self._counts = window, {}
+        used = self._counts[key_id] = self._counts.get(key_id, 0) + 1
+        return used
+
+    async def _add_shared(self, shared: SharedCounts, name: str, now: float) -> int | None:
+        if self._paused_at is not None:
+            # No other request waits until it is known whether they answer again.
+            self._paused_at = now
         try:
-            while True:
-                try:
-                    self.parser.feed_data(data)
-                    break
-                except httptools.HttpParserUpgrade as upgrade:
-                    data = data[upgrade.args[0] :]
-                    self._ignore_upgrade()
-        except httptools.HttpParserError as error:
-            cause = error.__context__
-            self._refuse(cause.refused if isinstance(cause, _Stop) else _MALFORMED)
-            return
-        if self._pending_bytes > HEAD_MAX_BYTES:
-            self._refuse(_TOO_LARGE)
-        elif self._head_timer is None and (self._in_head or self.cycle is None or self.cycle.response_complete):
-            # No request runs, whose time is limited, and uvicorn waits no longer for the next one.
-            self._start_head_timer()
+            used = await shared.add(name, self._seconds)
+        except Exception as error:  # noqa: BLE001  # whatever it was, the request goes on
+            metrics.rate_limit_storage_failures.inc()
+            self._paused_at = now
+            if not self._is_within(_WARN_EVERY_SECONDS, self._warned_at, now):
+                self._warned_at = now
+                log.warning(
+                    "rate limits not shared: Redis does not answer, and each worker counts for itself meanwhile. "
+                    "See to the Redis of POLYTAG_RATE_LIMIT_STORAGE",
+                    cause=repr(error),
+                )
+            return None
+        self._paused_at = None
+        return used
 
-    # What the parser calls.
-
-    def on_message_begin(self) -> None:
-        if self._repeats_head:
-            return
-        self._in_head = self._in_message = True
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        if self._repeats_head:
-            self._repeats_head = False
-            return
-        size = len(self.url) + sum(map(len, chain.from_iterable(self.headers))) + 4 * len(self.headers)
-        if size > HEAD_MAX_BYTES or len(self.headers) > HEADERS_MAX:
-            raise _Stop(_TOO_LARGE)
-        if self.parser.get_method() == b"CONNECT":
-            raise _Stop(_NO_TUNNEL)
-        hosts = [value for name, value in self.headers if name == b"host"]
-        if len(hosts) > 1 or not all(map(_HOST.fullmatch, hosts)) or not (hosts or self._is_older()):
-            raise _Stop(_NO_HOST)
-        super().on_headers_complete()
-        self._in_head = False
-        self._pending_bytes = 0
-        self._stop_head_timer()
-        # Trailers come the same way, and the application has the list of headers already.
-        self.headers = []
-
-    def _is_older(self) -> bool:
-        return bool(self.parser.get_http_version() == "1.0")
-
-    def on_body(self, body: bytes) -> None:
-        self._pending_bytes = 0
-        super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        if self.parser.should_upgrade():
-            # The parser takes what follows the head for another protocol.
-            return
-        self._in_message = False
-        self._pending_bytes = 0
-        super().on_message_complete()
-
-    def _ignore_upgrade(self) -> None:
-        """Go on as if no upgrade had been asked for, which a server may (RFC 9110, 7.8).
-
-        The parser has stopped behind the head. Another one reads a head with the same framing, and with it the body.
-        """
-        head = [b"POST / HTTP/", self.parser.get_http_version().encode(), b"\r\n"]
-        for name, value in self.cycle.scope["headers"]:
-            if name in _FRAMING:
-                head += [name, b": ", value, b"\r\n"]
-        if not self.cycle.keep_alive:
-            head.append(b"connection: close\r\n")
-        self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self._repeats_head = True
-        self.parser.feed_data(b"".join([*head, b"\r\n"]))
-
-    # Refusals.
-
-    def _refuse(self, refused: _Refused) -> None:
-        """Answer what cannot be a request, behind the answers of those before it, and end the connection."""
-        self._refused = True
-        self._stop_head_timer()
-        broken = self.cycle if self._in_message and not self._in_head else None
-        if broken is not None and self.pipeline and self.pipeline[0][0] is broken:
-            # It has not begun; the refusal takes its place.
-            self.pipeline.popleft()
-        elif broken is not None:
-            if broken.response_started:
-                self.transport.close()
-                return
-            # It waits for a body that will not come, or is done without reading one. Its answer will not be sent.
-            refused = replace(refused, outcome="Whether the request was carried out is not known.")
-            broken.disconnected = True
-            broken.message_event.set()
-        cycle = RequestResponseCycle(
-            scope={
-                "type": "http",
-                "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
-                "http_version": "1.1",
-                "method": metrics.OTHER,
-                "scheme": self.scheme or "http",
-                "path": "",
-                "raw_path": b"",
-                "query_string": b"",
-                "root_path": "",
-                "headers": [],
-                "client": self.client,
-                "server": self.server,
-                "state": self.app_state.copy(),
-                "extensions": {},
-            },
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=False,
-            keep_alive=False,
-            on_response=self.on_response_complete,
-        )
-        running = self.cycle is not None and not self.cycle.response_complete and not self.cycle.disconnected
-        self.cycle = cycle
-        refusal: ASGIApp = Edge(_Refusal(refused), timeout=_REFUSAL_SECONDS)
-        if running:
-            self.pipeline.appendleft((cycle, refusal))  # type: ignore[arg-type]  # uvicorn has types of its own
-        else:
-            self._start_asgi_task(cycle, refusal)  # type: ignore[arg-type]
-
-    # Time.
-
-    def _start_head_timer(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_timed_out)
-
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _head_timed_out(self) -> None:
-        self._head_timer = None
-        if self.transport.is_closing():
-            return
-        if self.flow.read_paused:
-            # It is we who do not read on, since an earlier request runs.
-            self._start_head_timer()
-        elif self._in_head:
-            self._refuse(_TOO_SLOW)
-        elif self.cycle is None or self.cycle.response_complete:
-            self.transport.close()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._watch_writing()
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self._in_head and not self._refused:
-            # Uvicorn waits for what has begun already, and shorter; and it may have stood before us unread till now.
-            self._unset_keepalive_if_required()
-            self._stop_head_timer()
-            self._start_head_timer()
-        if self.transport.get_write_buffer_size():
-            self._watch_writing()
-
-    def _watch_writing(self, before: int | None = None) -> None:
-        """End a connection whose client takes nothing of what is to be sent; closing it would wait for that."""
-        left = self.transport.get_write_buffer_size()
-        if before is None and self._stall_timer is not None:
-            return
-        self._stall_timer = None
-        # While an answer is being written, what is left may grow although it is read.
-        least = STALLED_BYTES if self.cycle is not None and self.cycle.response_complete else 1
-        if left and before is not None and before - left < least:
-            self.transport.abort()
-        elif left:
-            self._stall_timer = self.loop.call_later(STALLED_SECONDS, self._watch_writing, left)
+    @staticmethod
+    def _is_within(seconds: float, since: float | None, now: float) -> bool:
+        # A clock that was put back must not make a pause of that.
+        return since is not None and 0 <= now - since < seconds
 
 
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    """The application of a request that is none."""
+class Bodies:
+    """A bound on what the bodies of one key's requests take of this process, from their first byte to the answer.
 
-    refused: _Refused
+    Requests that wait hold what they have sent. One alone may have as large a body as its call takes.
+    """
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        state = scope["state"]
-        # For the access line.
-        state["error"] = self.refused.code
-        response = render_refusal(
-            self.refused.code, f"{self.refused.detail} {self.refused.outcome}", state["request_id"]
-        )
-        await response(scope, receive, send)
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        # Of keys that have a body here.
+        self._bytes: dict[UUID, int] = {}
+
+    @contextmanager
+    def of(self, key_id: UUID) -> Iterator[Callable[[int], None]]:
+        """What to tell of each part of a body that comes. It raises RateLimited where it is one too many."""
+        own = 0
+
+        def take(size: int) -> None:
+            nonlocal own
+            own += size
+            total = self._bytes[key_id] = self._bytes.get(key_id, 0) + size
+            if total > max(own, self._most):
+                raise RateLimited(
+                    f"Requests of this API key that are under way have bodies of more than {self._most:,} bytes "
+                    "together. Nothing was written. Send fewer at the same time.",
+                    retry_after=1,
+                )
+
+        try:
+            yield take
+        finally:
+            left = self._bytes.pop(key_id, 0) - own
+            if left > 0:
+                self._bytes[key_id] = left
+
+
+@dataclass(slots=True)
+class _Share:
+    places: asyncio.Semaphore
+    # At work or waiting.
+    requests: int = 0
+
+
+class Shares:
+    """A bound on how many requests of one key are at work in this process, so that others find a connection.
+
+    A key may use one connection of the pool in any case, and no more than leaves two of them, or a quarter where that
+    is more, to others. Its other requests wait in the order in which they came, without a connection, for at most
+    `wait` seconds.
+    """
+
+    def __init__(self, pool_size: int, *, wait: float) -> None:
+        self._most = max(pool_size - max(pool_size // 4, 2), 1)
+        self._wait = wait
+        # Of keys that have a request here; it goes with the last of them.
+        self._of: dict[UUID, _Share] = {}
+
+    @asynccontextmanager
+    async def of(self, key_id: UUID) -> AsyncIterator[None]:
+        """Be one of the requests of this key that are at work. Raises RateLimited after waiting in vain."""
+        share = self._of.get(key_id)
+        if share is None:
+            share = self._of[key_id] = _Share(asyncio.Semaphore(self._most))
+        share.requests += 1
+        try:
+            # Without a timer where there is nothing to wait for.
+            if share.places.locked():
+                await self._wait_for(share.places)
+            else:
+                await share.places.acquire()
+            try:
+                yield
+            finally:
+                share.places.release()
+        finally:
+            share.requests -= 1
+            if not share.requests:
+                del self._of[key_id]
+
+    async def _wait_for(self, places: asyncio.Semaphore) -> None:
+        try:
+            async with asyncio.timeout(self._wait):
+                # They are given in the order in which they were asked for.
+                await places.acquire()
+        except TimeoutError:
+            raise RateLimited(
+                f"{self._most} requests of this API key are at work already, and none ended within "
+                f"{self._wait:g} seconds. Nothing was written. Send fewer at the same time.",
+                retry_after=1,
+            ) from None
