@@ -225,12 +225,12 @@ class PreconditionFailed(AppError):
 
 
 class IdempotencyKeyReused(AppError):
-    """The key came before with another method, path, query, body or audience."""
+    """The key came before with another method, path, query, body, audience or header."""
 
     def __init__(self) -> None:
         super().__init__(
-            "This idempotency key belongs to another request: its method, path, query, body or audience was not "
-            "this one. Nothing was written. A new request needs a new key."
+            "This idempotency key belongs to another request: its method, path, query, body, audience, or a header "
+            "that the call takes was not this one. Nothing was written. A new request needs a new key."
         )
 
 

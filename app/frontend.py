@@ -16,6 +16,7 @@ from hashlib import sha256
 from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
+from uuid import UUID
 
 from fastapi import APIRouter, FastAPI
 from fastapi.dependencies.models import Dependant
@@ -54,6 +55,7 @@ from app.middleware import Net, path_below_mount
 from app.rate_limits import Quota
 from app.repositories.base import Principal
 from app.schemas.base import WITHOUT_NUL, UnionBranch
+from app.turns import Turns
 from app.values import COLOR_PATTERN, SCOPES
 
 LISTED_ERRORS_MAX = 100
@@ -188,7 +190,8 @@ class Route(APIRoute):
         terms = terms_of(self.endpoint)
         template = self.path_format
         parameters = frozenset(_query_parameters(self.dependant))
-        conditions = _CONDITIONS - _header_parameters(self.dependant) if "GET" not in (self.methods or ()) else None
+        headers = _header_parameters(self.dependant)
+        conditions = _CONDITIONS - headers if "GET" not in (self.methods or ()) else None
         takes_body = self.body_field is not None
         takes_key = terms.writes and "GET" not in (self.methods or ())
         if takes_body and "GET" in (self.methods or ()):
@@ -204,26 +207,43 @@ class Route(APIRoute):
                 _check_size(query)
             if terms.scopes is not None:
                 await _admit(request, terms.scopes)
-            if query:
+            if terms.scopes is None:
+                check(request)
+                return await validate_and_run(request)
+            turns: Turns = state["turns"]
+            key_id: UUID = state["principal"].key_id
+            if not takes_body:
+
+                async def begin() -> Response:
+                    check(request)
+                    return await run(request, b"")
+
+                return await turns.take(key_id, 0, begin)
+            check(request)
+            limits: BodyLimits = state["body_limits"]
+            with state["bodies"].of(key_id) as take:
+                state["reads_body"] = True
+                body = await _read_body(request, limits.bulk if terms.bulk else limits.default, take)
+                del state["reads_body"]
+
+                async def parse_and_run() -> Response:
+                    return await run(_parse_body(request, body), body)
+
+                return await turns.take(key_id, len(body), parse_and_run)
+
+        def check(request: Request) -> None:
+            if request.scope["query_string"]:
                 _check_query(request, parameters)
             if conditions:
                 _check_conditions(request, conditions)
-            if not takes_body:
-                return await run(request, b"")
-            limits: BodyLimits = state["body_limits"]
-            with state["bodies"].of(state["principal"].key_id) as take:
-                state["reads_body"] = True
-                request = await _read_body(request, limits.bulk if terms.bulk else limits.default, take)
-                del state["reads_body"]
-                return await run(request, await request.body())
 
         async def run(request: Request, body: bytes) -> Response:
-            if terms.scopes is None:
-                return await validate_and_run(request)
             state = request.scope["state"]
             if takes_key and has_key(request):
                 idempotency: Idempotency = state["idempotency"]
-                return await idempotency.run(request, body, validate_and_run, shown_once=terms.shown_once)
+                return await idempotency.run(
+                    request, body, validate_and_run, headers=headers, shown_once=terms.shown_once
+                )
             async with state["shares"].of(state["principal"].key_id):
                 return await validate_and_run(request)
 
@@ -460,7 +480,7 @@ class _ParsedRequest(Request):
         return self._value
 
 
-async def _read_body(request: Request, limit: int, take: Callable[[int], None]) -> Request:
+async def _read_body(request: Request, limit: int, take: Callable[[int], None]) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
         raise TooLarge(limit)
@@ -478,7 +498,10 @@ async def _read_body(request: Request, limit: int, take: Callable[[int], None]) 
         chunks.append(chunk)
         if not message.get("more_body", False):
             break
-    body = b"".join(chunks)
+    return b"".join(chunks)
+
+
+def _parse_body(request: Request, body: bytes) -> Request:
     if not body:
         # Nothing to parse and nothing to declare: validation says that the body is missing.
         return _ParsedRequest(request, b"", None)

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from weakref import WeakValueDictionary
 
 from starlette.requests import Request
@@ -34,6 +34,15 @@ def has_key(request: Request) -> bool:
     return any(name in request.headers for name in _HEADERS)
 
 
+def after_commit(request: Request, work: Callable[[], None]) -> None:
+    """Do something that is not in the database once the change is: at once, or when the transaction around it ends."""
+    waiting: list[Callable[[], None]] | None = request.scope["state"].get("after_commit")
+    if waiting is None:
+        work()
+    else:
+        waiting.append(work)
+
+
 class Idempotency:
     """Runs the handlers of requests that have a key, one at a time for each key.
 
@@ -44,12 +53,20 @@ class Idempotency:
         self._wait_seconds = wait_seconds
         self._locks: WeakValueDictionary[tuple[object, ...], asyncio.Lock] = WeakValueDictionary()
 
-    async def run(self, request: Request, body: bytes, handler: Handler, *, shown_once: str | None = None) -> Response:
+    async def run(
+        self,
+        request: Request,
+        body: bytes,
+        handler: Handler,
+        *,
+        headers: Collection[bytes] = (),
+        shown_once: str | None = None,
+    ) -> Response:
         """The handler's answer, or, to a repeat, the one that the first request got.
 
-        `body` is what the handler reads of the request's; `shown_once` is the member of its answer that is not kept.
-        Raises InvalidInput for a header that is no key, IdempotencyKeyReused for another request's, StillRunning and
-        RateLimited after waiting in vain.
+        `body` and `headers`, in lower case, are what the handler reads of the request's; `shown_once` is the member of
+        its answer that is not kept. Raises InvalidInput for a header that is no key, IdempotencyKeyReused for another
+        request's, StillRunning and RateLimited after waiting in vain.
         """
         state = request.scope["state"]
         name: str = state["front_end"].idempotency_header
@@ -66,7 +83,7 @@ class Idempotency:
         try:
             # Repeats that wait take no part of what the key may have at work.
             async with state["shares"].of(principal.key_id):
-                return await self._run(request, handler, key, _fingerprint(request, body), shown_once)
+                return await self._run(request, handler, key, _fingerprint(request, body, headers), shown_once)
         finally:
             lock.release()
 
@@ -79,7 +96,7 @@ class Idempotency:
 
         async def verb(joined: object) -> Answer:
             nonlocal response
-            state["database"] = joined
+            state["database"], state["after_commit"] = joined, []
             try:
                 response = await handler(request)
             finally:
@@ -94,6 +111,8 @@ class Idempotency:
         if answer is not None:
             return _replay(answer)
         assert response is not None  # noqa: S101  # there is no other answer, so it was made here
+        for work in state["after_commit"]:
+            work()
         return response
 
 
@@ -115,7 +134,7 @@ def _key(name: str, sent: list[str]) -> str:
     raise InvalidInput([FieldError(("header", name), code, detail)])
 
 
-def _fingerprint(request: Request, body: bytes) -> bytes:
+def _fingerprint(request: Request, body: bytes, headers: Collection[bytes]) -> bytes:
     """What a repeat has in common with the first request: all that says what is to be done, and where."""
     principal: Principal = request.scope["state"]["principal"]
     parts = (
@@ -125,6 +144,7 @@ def _fingerprint(request: Request, body: bytes) -> bytes:
         # It may have been named by a header.
         (principal.audience or "").encode(),
         body,
+        *(part for header in sorted(request.scope["headers"]) if header[0] in headers for part in header),
     )
     digest = hashlib.sha256()
     for part in parts:

@@ -25,6 +25,7 @@ from app.middleware import Edge
 from app.rate_limits import Bodies, RateLimits, SharedCounts, Shares, demand_redis
 from app.repositories.system import SystemRepository
 from app.routers import NATIVE
+from app.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -100,6 +101,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 "idempotency": Idempotency(wait_seconds=settings.lock_timeout),
                 "rate_limits": rate_limits,
                 "shares": Shares(settings.pool_size, wait=settings.pool_timeout),
+                "turns": Turns(),
                 "bodies": Bodies(BODIES_OF_A_KEY * settings.max_bulk_body_bytes),
             }
         finally:

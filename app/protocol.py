@@ -88,6 +88,8 @@ class Protocol(HttpToolsProtocol):
         self._stop_head_timer()
         if self._stall_timer is not None:
             self._stall_timer.cancel()
+        # Nobody is there for what was asked behind the request that runs.
+        self.pipeline.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

@@ -20,6 +20,7 @@ from app.rate_limits import Shares
 from app.repositories.base import Principal, Repository
 from app.repositories.system import FoundKey
 from app.routers.problems import read_token, render_error
+from app.turns import Turns
 from app.values import hash_key, new_key
 
 
@@ -365,7 +366,7 @@ async def get(path: str) -> httpx.Response:
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         state = {"authenticate": authenticate, "database": "the database", "request_id": "r1"}
-        limits = {"rate_limits": None, "shares": Shares(1, wait=1)}
+        limits = {"rate_limits": None, "shares": Shares(1, wait=1), "turns": Turns()}
         await app({**scope, "state": {**state, **limits}}, receive, send)
 
     async with httpx.AsyncClient(transport=httpx.ASGITransport(serve), base_url="http://test") as client:

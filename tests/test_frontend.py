@@ -36,6 +36,7 @@ from app.repositories.subscribers import SubscriberRepository
 from app.repositories.tags import TagRepository
 from app.routers.problems import read_token, render_error
 from app.schemas.base import Input, JsonObject, TagName, Text
+from app.turns import Turns
 
 LIMITS = BodyLimits(default=2_000, bulk=4_000_000)
 TIMEOUT = 0.2
@@ -193,10 +194,17 @@ def started(app: FastAPI, principal: Principal = PRINCIPAL) -> ASGIApp:
         await authenticate(key)
         return principal
 
-    shares, bodies = Shares(8, wait=TIMEOUT), Bodies(1_000_000)
+    shares, bodies, turns = Shares(8, wait=TIMEOUT), Bodies(1_000_000), Turns()
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        state = {"authenticate": identify, "database": None, "rate_limits": None, "shares": shares, "bodies": bodies}
+        state = {
+            "authenticate": identify,
+            "database": None,
+            "rate_limits": None,
+            "shares": shares,
+            "bodies": bodies,
+            "turns": turns,
+        }
         await app({**scope, "state": state}, receive, send)
 
     return serve

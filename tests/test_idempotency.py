@@ -18,6 +18,7 @@ from app.dialects.buttondown.typeids import encode
 from app.frontend import FrontEnd, Route, terms_of
 from app.idempotency import KEY_MAX_LENGTH
 from app.main import FRONT_ENDS
+from app.repositories.idempotency import Answer, IdempotencyRepository
 from app.repositories.system import SystemRepository
 from app.repositories.tags import TagRepository
 from app.values import new_key
@@ -261,6 +262,22 @@ async def test_another_newsletter_is_another_request(api: Api) -> None:
     assert (await api.request(method, path, json=body, headers=headers)).status_code == 409
 
 
+async def test_headers_that_a_call_takes_are_part_of_the_request(api: Api) -> None:
+    tag = await make_tag(api, "VIP")
+    path, body = f"/tags/{tag['id']}", {"color": "#000000"}
+    headers = {"Idempotency-Key": "k1", "If-Match": '"1"'}
+    answered(await api.patch(path, json=body, headers=headers))
+    assert (await api.patch(path, json=body, headers=headers)).headers["idempotency-replayed"] == "true"
+    other = await api.patch(path, json=body, headers={**headers, "If-Match": '"7"'})
+    problem(other, 422, "idempotency_key_reused")
+    method, path, body, _ = CALLS["buttondown"]
+    ours = headers_of(api, "buttondown", "k2")
+    assert (await api.request(method, path, json={"name": "Gold"}, headers=ours)).status_code == 201
+    for name, value in (("X-Buttondown-Collision-Behavior", "overwrite"), ("X-API-Version", "2025-01-01")):
+        answer = await api.request(method, path, json={"name": "Gold"}, headers={**ours, name: value})
+        assert answer.status_code == 409, name
+
+
 async def test_who_may_not_call_is_not_answered(api: Api) -> None:
     """A key that is no longer good gets nothing, though the answer is kept."""
     made = await make_key(api, scopes=["tags:write"])
@@ -439,6 +456,27 @@ async def test_a_name_that_looks_like_a_key_is_a_name(api: Api) -> None:
     body = {"name": new_key()}
     first = await send(api, "native", "k1", body)
     assert (await send(api, "native", "k1", body)).json() == first.json() == {**answered(first, 201), **body}
+
+
+async def test_a_key_is_forgotten_once_its_revocation_is_committed(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looked up before that, it would be found alive and believed for seconds."""
+    made = await make_key(api, scopes=["tags:read"])
+    once = IdempotencyRepository.once
+
+    async def slowly(self: IdempotencyRepository, key: str, fingerprint: bytes, verb: Any) -> Any:
+        async def and_then(joined: Database) -> Answer:
+            answer: Answer = await verb(joined)
+            response = await api.get("/tags", headers={"Authorization": f"Bearer {made['key']}"})
+            meanwhile.append(response.status_code)
+            return answer
+
+        return await once(self, key, fingerprint, and_then)
+
+    meanwhile: list[int] = []
+    monkeypatch.setattr(IdempotencyRepository, "once", slowly)
+    answered(await api.delete(f"/keys/{made['id']}", headers={"Idempotency-Key": "k1"}), 204)
+    assert meanwhile == [200]
+    problem(await api.get("/tags", headers={"Authorization": f"Bearer {made['key']}"}), 401, "unauthenticated")
 
 
 async def test_no_secret_is_kept(api: Api) -> None:

@@ -570,7 +570,10 @@ async def test_a_body_that_trickles_behind_its_answer_ends_too() -> None:
 @pytest.mark.parametrize("high_water", [None, 10**9], ids=["in the answer", "behind the answer"])
 @pytest.mark.parametrize("connection_header", [b"", b"Connection: close\r\n"], ids=["kept", "closed"])
 async def test_a_client_that_takes_nothing_of_its_answer_is_left(
-    high_water: int | None, connection_header: bytes, monkeypatch: pytest.MonkeyPatch
+    high_water: int | None,
+    connection_header: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     lost = asyncio.Event()
 
@@ -594,9 +597,12 @@ async def test_a_client_that_takes_nothing_of_its_answer_is_left(
 
     async with served(answer) as connect:
         connection = await connect()
-        await connection.send(HEAD + connection_header + b"\r\n")
+        # What was asked behind it is not begun on a connection that is gone.
+        await connection.send((HEAD + connection_header + b"\r\n") * 3)
         async with asyncio.timeout(SOON):
             await lost.wait()
+        await asyncio.sleep(0.05)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 # The whole service.

@@ -1,5 +1,6 @@
 """API keys: list, make, revoke."""
 
+from functools import partial
 from typing import Annotated, cast
 from uuid import UUID
 
@@ -7,6 +8,7 @@ from fastapi import Query, Request, Response
 
 from app.dependencies import AuthenticatorDep, Keys, PageDep
 from app.frontend import new_router, requires
+from app.idempotency import after_commit
 from app.repositories.keys import KeyFields
 from app.routers.parameters import link_next
 from app.schemas.keys import KeyCreate, KeyCreated, KeyList, KeyRead
@@ -48,10 +50,11 @@ async def create_key(
 
 @router.delete("/keys/{key_id}", status_code=204)
 @requires("admin")
-async def revoke_key(keys: Keys, authenticator: AuthenticatorDep, key_id: UUID) -> None:
+async def revoke_key(request: Request, keys: Keys, authenticator: AuthenticatorDep, key_id: UUID) -> None:
     """End an API key, for good; the calling one, too. 204 also when it was revoked before.
 
     Every process of the service refuses it within 5 seconds.
     """
     await keys.revoke(key_id)
-    authenticator.forget(key_id)
+    # A look-up before that would find the key alive, and believe it for a while.
+    after_commit(request, partial(authenticator.forget, key_id))
