@@ -101,7 +101,8 @@ class Settings(BaseSettings):
     rate_limit: str = Field(
         "10000/10s",
         description="Requests that an API key may make in a span of time: `600/60s` is 600 in 60 seconds, 429 beyond. "
-        "`off` is no limit. The default is more than one process serves of most calls.",
+        "`off` is no limit. Both are whole numbers from 1, at most 1,000,000,000 requests and 99,999 seconds. The "
+        "default is more than one process serves of most calls.",
     )
     rate_limit_storage: SecretStr | None = Field(
         None,
@@ -109,7 +110,9 @@ class Settings(BaseSettings):
         "together; needs `pip install 'polytag[redis]'`. Without it each worker counts for itself, so that N workers "
         "may let through N times the limit; so do they while Redis is away.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level that is logged: debug, info, warning or error."
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="json: a JSON object a line. console: for people. auto: console on a terminal, else json."
     )

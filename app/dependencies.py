@@ -15,7 +15,7 @@ import structlog
 from fastapi import Depends, Query, Request
 
 from app.errors import FieldError, Forbidden, InvalidInput, Unauthenticated
-from app.pagination import LIMIT_DEFAULT, LIMIT_MAX, OFFSET_MAX, PageRequest
+from app.pagination import CURSOR_EXAMPLE, LIMIT_DEFAULT, LIMIT_MAX, OFFSET_MAX, PageRequest
 from app.repositories.audiences import AudienceRepository
 from app.repositories.base import Principal, Repository
 from app.repositories.bulk_actions import BulkActionRepository
@@ -86,12 +86,25 @@ Tags = Annotated[TagRepository, Depends(repository(TagRepository))]
 
 
 async def _page(
-    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="The most items that are wanted.")] = LIMIT_DEFAULT,
+    limit: Annotated[
+        int, Query(ge=1, le=LIMIT_MAX, description="The most items that are wanted.", examples=[100])
+    ] = LIMIT_DEFAULT,
     offset: Annotated[
-        int | None, Query(ge=0, le=OFFSET_MAX, description="How many items to leave out. Not beside a cursor.")
+        int | None,
+        Query(
+            ge=0,
+            le=OFFSET_MAX,
+            description="How many items to leave out. Not beside a cursor, which also leads further on.",
+            examples=[100],
+        ),
     ] = None,
     cursor: Annotated[
-        Text | None, Query(max_length=CURSOR_MAX_LENGTH, description="The `next_cursor` of the page before.")
+        Text | None,
+        Query(
+            max_length=CURSOR_MAX_LENGTH,
+            description="The `next_cursor` of the page before, with the same filters and order.",
+            examples=[CURSOR_EXAMPLE],
+        ),
     ] = None,
 ) -> PageRequest:
     if cursor is not None and offset is not None:

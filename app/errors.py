@@ -7,7 +7,7 @@ AppError
 ├── RouteNotFound           nothing at that path
 ├── MethodNotAllowed        something at that path, but not for that method
 ├── Unreadable              the body is not JSON in UTF-8
-├── UnsupportedMediaType    the body is not declared as JSON
+├── UnsupportedMediaType    the body is not declared as JSON, or is compressed
 ├── TooLarge                the body is longer than the limit
 ├── SlowBody                the body did not come in time
 ├── InvalidInput            fields that break a rule, each with its place

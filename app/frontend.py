@@ -11,7 +11,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import islice
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.routing import APIRoute, iter_route_contexts
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -55,7 +56,7 @@ from app.middleware import Net, path_below_mount
 from app.rate_limits import Quota
 from app.repositories.base import Principal
 from app.schemas.base import WITHOUT_NUL, UnionBranch
-from app.turns import Turns
+from app.turns import SMALL_BYTES, Turns
 from app.values import COLOR_PATTERN, SCOPES
 
 LISTED_ERRORS_MAX = 100
@@ -81,6 +82,23 @@ def standard_rate_headers(quota: Quota) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class About:
+    """What the OpenAPI document says of a front end, beside what it says of the routes.
+
+    `security_schemes` are OpenAPI's own, by name: each is one way to send a key. `error_schema` is the form of all
+    errors. `error_examples` are errors of the kinds that have other statuses or forms here than one would think, one of
+    each; none of them for a kind that cannot be here. `parameters` are OpenAPI's own, too: what `read_context` reads of
+    every call with a key.
+    """
+
+    text: str
+    security_schemes: Mapping[str, Mapping[str, object]]
+    error_schema: type[BaseModel]
+    error_examples: Mapping[type[AppError], tuple[AppError, ...]] = field(default_factory=dict)
+    parameters: tuple[Mapping[str, object], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class FrontEnd:
     """A manifest: everything by which one front end differs from another before any of its routes is taken."""
 
@@ -102,6 +120,8 @@ class FrontEnd:
     one_audience: bool = False
     # The header by which a repeat of a writing call is known as one.
     idempotency_header: str = "Idempotency-Key"
+    # What its OpenAPI document says beside its routes.
+    about: About | None = None
     # For a header that names another audience than the key's own. What comes back is who asks, and where.
     read_context: ReadContext | None = None
     # Headers of every answer to a request that was counted, by names in lower case.
@@ -122,13 +142,15 @@ class BodyLimits:
 class Terms:
     """On what terms a route is served: without a key where scopes are None, and how large its body may be.
 
-    `native` is the call of the native API that does the same, for those who leave a dialect. `shown_once` is the
-    member of the answer that is not kept for repeats.
+    `native` is the call of the native API that does the same, for those who leave a dialect. `raises` has the errors
+    that are this call's own, beside those that all of its kind have. `shown_once` is the member of the answer that is
+    not kept for repeats.
     """
 
     scopes: tuple[str, ...] | None
     bulk: bool = False
     native: str | None = None
+    raises: tuple[type[AppError], ...] = ()
     shown_once: str | None = None
 
     @property
@@ -138,16 +160,21 @@ class Terms:
 
 
 def requires(
-    *scopes: str, bulk: bool = False, native: str | None = None, shown_once: str | None = None
+    *scopes: str,
+    bulk: bool = False,
+    native: str | None = None,
+    raises: tuple[type[AppError], ...] = (),
+    shown_once: str | None = None,
 ) -> Callable[[Endpoint], Endpoint]:
     """The scopes that a handler needs, all of them; none of them means that any good key will do.
 
     `bulk` lets its body have the size of lists of contacts; `native` tells a dialect's guide which native call does the
-    same; `shown_once` names what a repeat is not told again. Write it below the router's decorator.
+    same; `raises` tells the OpenAPI document of errors that are this call's own, such as Duplicate; `shown_once` names
+    what a repeat is not told again. Write it below the router's decorator.
     """
     if unknown := set(scopes) - set(SCOPES):
         raise ValueError(f"no such scope: {unknown}")
-    return _mark(Terms(scopes, bulk, native, shown_once))
+    return _mark(Terms(scopes, bulk, native, raises, shown_once))
 
 
 def public(endpoint: Endpoint) -> Endpoint:
@@ -189,8 +216,8 @@ class Route(APIRoute):
         validate_and_run = super().get_route_handler()
         terms = terms_of(self.endpoint)
         template = self.path_format
-        parameters = frozenset(_query_parameters(self.dependant))
-        headers = _header_parameters(self.dependant)
+        parameters = frozenset(query_parameters(self.dependant))
+        headers = header_parameters(self.dependant)
         conditions = _CONDITIONS - headers if "GET" not in (self.methods or ()) else None
         takes_body = self.body_field is not None
         takes_key = terms.writes and "GET" not in (self.methods or ())
@@ -213,6 +240,9 @@ class Route(APIRoute):
             turns: Turns = state["turns"]
             key_id: UUID = state["principal"].key_id
             if not takes_body:
+                if len(query) <= SMALL_BYTES:
+                    check(request)
+                    return await run(request, b"")
 
                 async def begin() -> Response:
                     check(request)
@@ -229,6 +259,8 @@ class Route(APIRoute):
                 async def parse_and_run() -> Response:
                     return await run(_parse_body(request, body), body)
 
+                if len(body) <= SMALL_BYTES:
+                    return await parse_and_run()
                 return await turns.take(key_id, len(body), parse_and_run)
 
         def check(request: Request) -> None:
@@ -272,9 +304,21 @@ def _to_the_end(pattern: re.Pattern[str]) -> re.Pattern[str]:
     return re.compile(pattern.pattern.removesuffix("$") + r"\Z")
 
 
-def new_router(tag: str) -> APIRouter:
-    """A router for the calls about one thing. Their names in the OpenAPI document are the handlers' own."""
-    return APIRouter(route_class=Route, tags=[tag], generate_unique_id_function=lambda route: route.name)
+class Router(APIRouter):
+    """The calls about one thing. Made by `new_router`."""
+
+    tag: str
+    about: str
+
+
+def new_router(tag: str, about: str = "") -> Router:
+    """A router for the calls about one thing, which the OpenAPI document describes in these words.
+
+    The names of its calls there are the handlers' own.
+    """
+    router = Router(route_class=Route, tags=[tag], generate_unique_id_function=lambda route: route.name)
+    router.tag, router.about = tag, about
+    return router
 
 
 def build(
@@ -303,7 +347,7 @@ def build(
         title=front_end.title,
         version=version,
         # The framework knows of the mount during a request only.
-        servers=[{"url": base}] if base else None,
+        servers=[{"url": base or "/"}],
         root_path_in_servers=False,
         lifespan=lifespan,
         redirect_slashes=False,
@@ -404,10 +448,15 @@ _HOST = re.compile(r"[0-9A-Za-z._~-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
 
 # The way in: the query string and the body.
 
+# Of the schema of a parameter that handlers ask for, where validation lets it be left out: the OpenAPI document says
+# that it is required.
+NEEDED = "x-needed"
 
-def _query_parameters(dependant: Dependant) -> set[str]:
+
+def query_parameters(dependant: Dependant) -> set[str]:
+    """The names of all parameters that a route takes in the query."""
     names = {field.alias for field in dependant.query_params}
-    return names.union(*(_query_parameters(inner) for inner in dependant.dependencies))
+    return names.union(*(query_parameters(inner) for inner in dependant.dependencies))
 
 
 def _check_size(query: bytes) -> None:
@@ -442,9 +491,10 @@ def _check_query(request: Request, known: frozenset[str]) -> None:
 _CONDITIONS = frozenset({b"if-match", b"if-none-match"})
 
 
-def _header_parameters(dependant: Dependant) -> set[bytes]:
+def header_parameters(dependant: Dependant) -> set[bytes]:
+    """The names of all headers that a route takes, in lower case."""
     names = {field.alias.lower().encode() for field in dependant.header_params}
-    return names.union(*(_header_parameters(inner) for inner in dependant.dependencies))
+    return names.union(*(header_parameters(inner) for inner in dependant.dependencies))
 
 
 def _check_conditions(request: Request, ignored: frozenset[bytes]) -> None:
@@ -611,9 +661,12 @@ def _field_error(item: Mapping[str, Any]) -> FieldError:
         return FieldError(location, "missing", shown(item["msg"]))
     if kind == "missing" and len(location) == 1:
         return FieldError(location, "missing", "The body is missing.")
-    if kind in _REWORDED:
+    facts = item.get("ctx", {})
+    # What app/schemas/base.py raises by the library's own names is in our words already, and has other facts.
+    if kind in _REWORDED and (kind not in _CODES or "field_type" in facts):
         code, detail = _REWORDED[kind]
-        return FieldError(location, code, detail.format(**item.get("ctx", {})))
+        s = "" if 1 in (facts.get("min_length"), facts.get("max_length")) else "s"
+        return FieldError(location, code, detail.format(**facts, s=s))
     if kind == "value_error":
         return FieldError(location, "invalid_value", shown(str(item["ctx"]["error"])))
     code = _CODES.get(kind) or ("invalid_type" if kind.endswith(("_type", "_parsing")) else "invalid_value")
@@ -653,8 +706,10 @@ _REWORDED = {
     "int_parsing_size": ("out_of_range", "This number is too large."),
     "uuid_type": ("invalid_type", "This must be a UUID, as text."),
     "uuid_parsing": ("invalid_id", "This must be a UUID, like 01a204bb-3ba7-739e-b83c-af5ad6ee37f6."),
-    "string_too_long": ("too_long", "This must have at most {max_length} characters."),
-    "string_too_short": ("too_short", "This must have at least {min_length} characters."),
+    "string_too_long": ("too_long", "This must have at most {max_length} character{s}."),
+    "string_too_short": ("too_short", "This must have at least {min_length} character{s}."),
+    "too_long": ("too_long", "This must have at most {max_length:,} item{s}."),
+    "too_short": ("too_short", "This must have at least {min_length:,} item{s}."),
     "greater_than_equal": ("out_of_range", "This must be at least {ge}."),
     "less_than_equal": ("out_of_range", "This must be at most {le}."),
     "literal_error": ("invalid_value", "This must be {expected}."),

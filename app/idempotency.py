@@ -19,10 +19,11 @@ from app.repositories.base import Principal
 from app.repositories.idempotency import Answer, IdempotencyRepository
 
 KEY_MAX_LENGTH = 255
+KEY_PATTERN = r"^[\x20-\x7e]*$"
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-_PRINTABLE = re.compile(r"[\x20-\x7e]*")
+_PRINTABLE = re.compile(KEY_PATTERN.removesuffix("$") + r"\Z")
 
 
 # Who calls through several front ends carries one's header over to another, and must not be without what it is for.
@@ -127,7 +128,7 @@ def _key(name: str, sent: list[str]) -> str:
         code, detail = "too_short", "This must have at least 1 character."
     elif len(key) > KEY_MAX_LENGTH:
         code, detail = "too_long", f"This must have at most {KEY_MAX_LENGTH} characters."
-    elif not _PRINTABLE.fullmatch(key):
+    elif not _PRINTABLE.match(key):
         code, detail = "invalid_characters", "This must be made of printable ASCII characters."
     else:
         return key

@@ -22,6 +22,7 @@ from app.dialects.topmail import TOPMAIL
 from app.frontend import BodyLimits, FrontEnd, build, mount
 from app.idempotency import Idempotency
 from app.middleware import Edge
+from app.openapi import describe
 from app.rate_limits import Bodies, RateLimits, SharedCounts, Shares, demand_redis
 from app.repositories.system import SystemRepository
 from app.routers import NATIVE
@@ -52,7 +53,7 @@ def chosen_dialects(names: str) -> tuple[FrontEnd, ...]:
     if unknown := [name for name in chosen if name not in there]:
         raise ValueError(
             f"POLYTAG_DIALECTS must be all, none, or names of {', '.join(there)} with commas between; it has "
-            f"{', '.join(unknown)}."
+            f"{', '.join(f'{name} beside other names' if name in {'all', 'none'} else name for name in unknown)}."
         )
     return tuple(dialect for slug, dialect in there.items() if slug in chosen)
 
@@ -125,8 +126,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         middleware=(Middleware(Edge, timeout=settings.request_timeout, public_url=settings.public_url),),
         public_url=settings.public_url,
     )
+    describe(service, NATIVE)
     for dialect in dialects:
         mounted = build(dialect, version=app.__version__, body_limits=body_limits, public_url=settings.public_url)
+        describe(mounted, dialect)
         mount(service, dialect, mounted)
     return service
 
@@ -134,7 +137,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def openapi_document(front_end: FrontEnd) -> dict[str, Any]:
     """The OpenAPI document of a front end, as the service has it at its `/openapi.json`. Nothing is started for it."""
     # No request is served, so no body is measured.
-    return build(front_end, version=app.__version__, body_limits=BodyLimits(default=0, bulk=0)).openapi()
+    service = build(front_end, version=app.__version__, body_limits=BodyLimits(default=0, bulk=0))
+    describe(service, front_end)
+    return service.openapi()
 
 
 def _rate_limits(settings: Settings) -> RateLimits | None:

@@ -17,6 +17,8 @@ Item_co = TypeVar("Item_co", covariant=True)
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1_000
 OFFSET_MAX = 100_000
+# How one looks, for the OpenAPI documents.
+CURSOR_EXAMPLE = "HLVVOj-sWzEsIjk3ZGU4YjgyYzBhNyIsIjAxYTIwNGJiLTNjNWUtNzQ0NS1iMzNhLTc2YjdlYzA2MjY5NCJd"
 
 _VERSION = 1
 _CHECKSUM_BYTES = 6

@@ -79,6 +79,8 @@ class Protocol(HttpToolsProtocol):
     _repeats_head = False
     _head_timer: TimerHandle | None = None
     _stall_timer: TimerHandle | None = None
+    # The request that runs. Uvicorn's `cycle` is the newest, which may wait behind it.
+    _running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
@@ -91,6 +93,10 @@ class Protocol(HttpToolsProtocol):
         # Nobody is there for what was asked behind the request that runs.
         self.pipeline.clear()
         super().connection_lost(exc)
+        if self._running is not None and not self._running.response_complete:
+            # Uvicorn tells the newest one only. This one would write to a closed connection.
+            self._running.disconnected = True
+            self._running.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -114,6 +120,11 @@ class Protocol(HttpToolsProtocol):
         elif self._head_timer is None and (self._in_head or self.cycle is None or self.cycle.response_complete):
             # No request runs, whose time is limited, and uvicorn waits no longer for the next one.
             self._start_head_timer()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
+        self._running = cycle
+        # Uvicorn has types of its own.
+        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
 
     # What the parser calls.
 
@@ -225,7 +236,7 @@ class Protocol(HttpToolsProtocol):
         if running:
             self.pipeline.appendleft((cycle, refusal))  # type: ignore[arg-type]  # uvicorn has types of its own
         else:
-            self._start_asgi_task(cycle, refusal)  # type: ignore[arg-type]
+            self._start_asgi_task(cycle, refusal)
 
     # Time.
 

@@ -8,8 +8,8 @@ when one ends is known without asking. The second is always there, and follows f
 import asyncio
 import importlib.util
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
@@ -29,6 +29,10 @@ _SHARED_WITHIN_SECONDS = 0.5
 _SHARED_PAUSE_SECONDS = 5
 _WARN_EVERY_SECONDS = 60
 _SHARED_CONNECTIONS_MAX = 8
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 class Quota(NamedTuple):
@@ -56,8 +60,9 @@ class Quota(NamedTuple):
         """Raises RateLimited when this request was one too many."""
         if self.is_exceeded:
             raise RateLimited(
-                f"The API key may make {self.requests:,} requests in {self.seconds:,} seconds, and has made them. "
-                f"Nothing was done. Try again in {self.resets_in:,} seconds.",
+                f"The API key may make no more than {_counted(self.requests, 'request')} in "
+                f"{_counted(self.seconds, 'second')}. Nothing was done. Try again in "
+                f"{_counted(self.resets_in, 'second')}.",
                 retry_after=self.resets_in,
             )
 
@@ -226,6 +231,22 @@ class _Share:
     requests: int = 0
 
 
+class _Place:
+    """What `Shares.of` gives: a class, since a generator would cost each request twice as much."""
+
+    __slots__ = ("_key_id", "_shares")
+
+    def __init__(self, shares: "Shares", key_id: UUID) -> None:
+        self._shares = shares
+        self._key_id = key_id
+
+    async def __aenter__(self) -> None:
+        await self._shares.enter(self._key_id)
+
+    async def __aexit__(self, *error: object) -> None:
+        self._shares.leave(self._key_id)
+
+
 class Shares:
     """A bound on how many requests of one key are at work in this process, so that others find a connection.
 
@@ -240,9 +261,12 @@ class Shares:
         # Of keys that have a request here; it goes with the last of them.
         self._of: dict[UUID, _Share] = {}
 
-    @asynccontextmanager
-    async def of(self, key_id: UUID) -> AsyncIterator[None]:
-        """Be one of the requests of this key that are at work. Raises RateLimited after waiting in vain."""
+    def of(self, key_id: UUID) -> "_Place":
+        """Be one of the requests of this key that are at work, for a block. RateLimited after waiting in vain."""
+        return _Place(self, key_id)
+
+    async def enter(self, key_id: UUID) -> None:
+        """Begin to be one; each that has begun has to `leave`."""
         share = self._of.get(key_id)
         if share is None:
             share = self._of[key_id] = _Share(asyncio.Semaphore(self._most))
@@ -253,14 +277,20 @@ class Shares:
                 await self._wait_for(share.places)
             else:
                 await share.places.acquire()
-            try:
-                yield
-            finally:
-                share.places.release()
-        finally:
-            share.requests -= 1
-            if not share.requests:
-                del self._of[key_id]
+        except BaseException:
+            self._forget(key_id, share)
+            raise
+
+    def leave(self, key_id: UUID) -> None:
+        """Make room for the next one."""
+        share = self._of[key_id]
+        share.places.release()
+        self._forget(key_id, share)
+
+    def _forget(self, key_id: UUID, share: _Share) -> None:
+        share.requests -= 1
+        if not share.requests:
+            del self._of[key_id]
 
     async def _wait_for(self, places: asyncio.Semaphore) -> None:
         try:

@@ -19,6 +19,8 @@ SHARE = 1 / 3
 BURST_SECONDS = 0.5
 # A body that is larger may take noticeably long to read and validate.
 LARGE_BODY_BYTES = 65_536
+# A query or a body that is smaller takes no time to speak of, so that measuring it would be most of that.
+SMALL_BYTES = 1_024
 # Keys with a smaller debt are not kept.
 _NOTICED_SECONDS = 0.01
 

@@ -29,6 +29,7 @@ from app.repositories.base import AnyRepository, Principal
 from app.repositories.contact_upserts import ContactUpsertRepository, NewContact
 from app.repositories.system import Provisioned, SystemRepository
 from app.values import SCOPES, hash_key
+from tests.described import check
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("polytag", deadline=None)
@@ -60,9 +61,17 @@ class Workspace:
 
 
 class Api(httpx.AsyncClient):
-    """A client of the application that sends a workspace's key, and has the names of what it belongs to."""
+    """A client of the application that sends a workspace's key, and has the names of what it belongs to.
+
+    Whatever it is answered must be in the OpenAPI document.
+    """
 
     workspace: Workspace
+
+    async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        response = await super().send(request, **options)
+        check(response)
+        return response
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The calls of every front end as its OpenAPI document has them, each with requests that are made of its schemas.
+"""The OpenAPI documents, the calls that they tell of, and requests that are made of their schemas.
 
 A request has *slots*: places that take the name of something, an id or a slug, say. What a place takes is told by
 its name, in the tables below. One that stands in none of them fails the tests that are made from here, so that a new
@@ -14,10 +14,27 @@ from urllib.parse import quote
 from starlette.requests import Request
 
 from app.errors import Unauthenticated
-from app.frontend import FrontEnd, Route, Terms, terms_of
+from app.frontend import FrontEnd, Terms, terms_of
 from app.main import FRONT_ENDS, openapi_document
+from app.openapi import routes_of
 
 Json = dict[str, Any]
+
+
+@cache
+def document_of(slug: str) -> Json:
+    """The document of a front end, by its slug."""
+    return openapi_document(FRONT_ENDS[slug])
+
+
+def resolved(slug: str, value: Any) -> Any:
+    """What is referred to in the document, if this is a reference; else the value."""
+    while isinstance(value, dict) and "$ref" in value:
+        target: Any = document_of(slug)
+        for name in value["$ref"].removeprefix("#/").split("/"):
+            target = target[name]
+        value = target
+    return value
 
 
 @dataclass(frozen=True)
@@ -46,37 +63,39 @@ class Operation:
     front_end: FrontEnd
     method: str
     path: str
-    id: str
-    document: Json = field(repr=False, hash=False, compare=False)
+    described: Json = field(repr=False, hash=False, compare=False)
 
     def __str__(self) -> str:
-        return f"{self.front_end.slug}.{self.id}"
+        return f"{self.front_end.slug}.{self.id.removeprefix(self.front_end.slug + '_')}"
+
+    @property
+    def id(self) -> str:
+        """The name of its handler, in all documents its own."""
+        operation_id: str = self.described["operationId"]
+        return operation_id
 
     @property
     def terms(self) -> Terms:
         """On what terms it is served."""
-        [terms] = [
-            terms_of(route.endpoint)
-            for router in self.front_end.routers
-            for route in router.routes
-            if isinstance(route, Route) and route.name == self.id
-        ]
+        [terms] = [terms_of(route.endpoint) for route in routes_of(self.front_end) if route.name == self.id]
         return terms
 
     @property
     def parameters(self) -> list[Json]:
-        """Those of its document, and the header of its front end's context."""
-        described: Json = self.document["paths"][self.path][self.method.lower()]
-        return [*described.get("parameters", ()), *CONTEXT.get(self.front_end.slug, ())]
+        """Those of its document."""
+        parameters: list[Json] = self.described.get("parameters", [])
+        return parameters
+
+    @property
+    def bodies(self) -> dict[str, Json]:
+        """The schemas of its body by media type; none where it takes no body."""
+        content: Json = self.described.get("requestBody", {}).get("content", {})
+        return {media_type: media["schema"] for media_type, media in content.items()}
 
     @property
     def body(self) -> Json | None:
-        """The schema of its body, if it takes one."""
-        described: Json = self.document["paths"][self.path][self.method.lower()]
-        schema: Json | None = (
-            described.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
-        )
-        return schema
+        """The schema of its body as JSON, if it takes one."""
+        return self.bodies.get("application/json")
 
     def url(self, path: Json) -> str:
         """Where it is, with these in its path."""
@@ -90,12 +109,16 @@ class Operation:
 def operations() -> Sequence[Operation]:
     """Every call of every front end."""
     return [
-        Operation(front_end, method.upper(), path, described["operationId"], document)
-        for front_end in FRONT_ENDS.values()
-        for document in [openapi_document(front_end)]
-        for path, methods in document["paths"].items()
+        Operation(front_end, method.upper(), path, described)
+        for slug, front_end in FRONT_ENDS.items()
+        for path, methods in document_of(slug)["paths"].items()
         for method, described in methods.items()
     ]
+
+
+def operations_of(slug: str) -> Sequence[Operation]:
+    """Every call of one front end."""
+    return [operation for operation in operations() if operation.front_end.slug == slug]
 
 
 def with_key(front_end: FrontEnd, key: str) -> dict[str, str]:
@@ -112,11 +135,6 @@ def with_key(front_end: FrontEnd, key: str) -> dict[str, str]:
 
 
 # What the tables say.
-
-# Headers that front ends read before their routes (`FrontEnd.read_context`), so that no document has them.
-CONTEXT: dict[str, list[Json]] = {
-    "buttondown": [{"in": "header", "name": "Buttondown-Context", "schema": {"type": "string"}}],
-}
 
 # What a place takes. Looked up by call and place, by front end and place, by place, and by the place's last name;
 # several kinds are several forms of a name.
@@ -200,7 +218,7 @@ PLAIN = {
     # Taken and not kept.
     *("notes", "referrer_url", "referring_subscriber_id", "ip_address", "utm_campaign", "utm_medium", "utm_source"),
     # Versions of what the path names. An idempotency key belongs to an API key, hence to no other workspace.
-    *("If-Match", "If-None-Match", "Idempotency-Key"),
+    *("If-Match", "If-None-Match", "Idempotency-Key", "X-Idempotency-Key"),
 }
 
 # Fields one of which has to be there, which the schemas do not say.
@@ -211,12 +229,6 @@ _ONE_OF = {
     "TagsPut": "tags",
     "TagsPatch": "add",
     "ContactFilter": "all",
-}
-
-# Parameters that have to be there, which the schemas do not say.
-_QUERY: dict[str, tuple[str, ...]] = {
-    "datamailer.list_contacts": ("audience", "client"),
-    "datamailer.get_contact_status": ("audience", "client", "email"),
 }
 
 # Parameters that are read only where there is no body.
@@ -279,7 +291,7 @@ def draft_of(operation: Operation) -> Draft:
         name, source = parameter["name"], parameter["in"]
         if source == "path":
             path[name] = _value(operation, parameter)
-        elif source == "query" and (parameter.get("required") or name in _QUERY.get(str(operation), ())):
+        elif source == "query" and parameter.get("required"):
             query[name] = _value(operation, parameter)
     return Draft(path, query, {}, bodies[0])
 
@@ -404,7 +416,7 @@ def _resolved(operation: Operation, schema: Json) -> Json:
     schema = _first(schema) if schema else schema
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
-        return {**_first(operation.document["components"]["schemas"][name]), "name of schema": name}
+        return {**_first(resolved(operation.front_end.slug, schema)), "name of schema": name}
     return schema
 
 

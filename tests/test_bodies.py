@@ -43,11 +43,11 @@ def test_lists_and_objects_are_counted(unit: str) -> None:
 
 def test_4_mb_of_small_lists_cost_little() -> None:
     body = b"[" + b",".join([b"[[[[]]]]"] * 460_000) + b"]"
-    before = time.perf_counter()
+    before = time.thread_time()
     with pytest.raises(Unreadable, match="lists and objects"):
         parse_json(body)
     # Ten milliseconds, where reading them took a second.
-    assert time.perf_counter() - before < 0.25
+    assert time.thread_time() - before < 0.25
 
 
 def test_the_last_of_repeated_keys_wins() -> None:

@@ -249,10 +249,37 @@ def test_the_document_lists_every_call(front_end: FrontEnd) -> None:
     ]
     assert sorted(listed) == sorted(operations_of(front_end))
     assert document["info"]["title"] == front_end.title
-    assert document.get("servers") == ([{"url": front_end.mount}] if front_end.mount else None)
+    assert document["servers"] == [{"url": front_end.mount or "/"}]
     for operations in document["paths"].values():
         assert all(operation["summary"] for operation in operations.values())
     json.dumps(document, allow_nan=False).encode()
+
+
+@pytest.mark.parametrize(
+    ("slug", "path", "follows", "takes", "place"),
+    [
+        ("native", "/tags", "get_tag", "tag_id", "/id"),
+        ("native", "/audiences", "get_audience", "slug", "/slug"),
+        ("topmail", "/api/v1/contacts", "topmail_update_contact", "contact_id", "/data/id"),
+        ("buttondown", "/v1/tags", "buttondown_delete_tag", "id", "/id"),
+        ("sendportal", "/api/v1/tags", "sendportal_add_tag_subscribers", "tag", "/data/id"),
+    ],
+)
+def test_the_document_says_what_takes_the_id_of_what_was_made(
+    slug: str, path: str, follows: str, takes: str, place: str
+) -> None:
+    links = openapi_document(main.FRONT_ENDS[slug])["paths"][path]["post"]["responses"]["201"]["links"]
+    assert links[follows] == {"operationId": follows, "parameters": {takes: f"$response.body#{place}"}}
+
+
+@front_ends
+def test_no_body_is_null(front_end: FrontEnd) -> None:
+    """One that may be left out is not described as null."""
+    document = openapi_document(front_end)
+    for path in document["paths"].values():
+        for operation in path.values():
+            for media in operation.get("requestBody", {}).get("content", {}).values():
+                assert {"type": "null"} not in media["schema"].get("anyOf", ())
 
 
 # As they are served.
@@ -289,14 +316,59 @@ async def test_what_is_not_there_is_said_in_its_own_form(app: ASGIApp, front_end
         assert_says(await send(app, "GET", front_end, path), front_end, expected)
 
 
-@front_ends
-async def test_methods_that_are_not_there_are_said_in_its_own_form(app: ASGIApp, front_end: FrontEnd) -> None:
+# That of HTTP which no route has, and what HTTP does not have. CONNECT and what its parser does not know end at the
+# server, see tests/test_protocol.py; another server may let them through.
+METHODS_NOWHERE = ["OPTIONS", "TRACE", "CONNECT", "PROPFIND", "BREW"]
+
+
+def methods_by_path(front_end: FrontEnd) -> dict[str, set[str]]:
+    """What each path that is served takes, HEAD aside, with those of the documentation."""
     routes = routes_of(front_end)
-    for path in {a_path(route) for route in routes}:
-        methods = {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
+    paths = {a_path(route) for route in routes}
+    taken = {
+        path: {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
+        for path in paths
+    }
+    return taken | {"/openapi.json": {"GET"}, "/docs": {"GET"}}
+
+
+@front_ends
+@pytest.mark.parametrize("method", METHODS_NOWHERE)
+async def test_methods_that_are_not_there_are_said_in_its_own_form(
+    app: ASGIApp, front_end: FrontEnd, method: str
+) -> None:
+    for path, methods in methods_by_path(front_end).items():
         allowed = sorted(methods | ({"HEAD"} if "GET" in methods else set()))
-        response = await send(app, "BREW", front_end, path)
-        assert_says(response, front_end, MethodNotAllowed("BREW", allowed, below=path))
+        response = await send(app, method, front_end, path, {"X-Secret": "never to be seen again"})
+        assert_says(response, front_end, MethodNotAllowed(method, allowed, below=path))
+        # TRACE would send back what it was sent.
+        assert "never to be seen again" not in f"{response.headers}{response.text}"
+
+
+@front_ends
+async def test_methods_that_another_path_has(app: ASGIApp, front_end: FrontEnd) -> None:
+    for path, methods in methods_by_path(front_end).items():
+        allowed = sorted(methods | ({"HEAD"} if "GET" in methods else set()))
+        for method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} - set(allowed):
+            response = await send(app, method, front_end, path)
+            # Each in the order of its own.
+            assert (response.status_code, sorted(response.headers["allow"].split(", "))) == (405, allowed)
+            if method != "HEAD":
+                assert_says(response, front_end, MethodNotAllowed(method, allowed, below=path))
+
+
+@front_ends
+async def test_head_is_get_without_the_body(app: ASGIApp, workspace: Workspace, front_end: FrontEnd) -> None:
+    headers = with_key(front_end, workspace.provisioned.key)
+    for path in [path for path, methods in methods_by_path(front_end).items() if "GET" in methods]:
+        get, head = [await send(app, method, front_end, path, headers) for method in ("GET", "HEAD")]
+        assert head.status_code == get.status_code
+        assert head.content == b""
+        assert head.headers.keys() == get.headers.keys()
+        # With the length of what it leaves out. Metrics count these very requests, and so are never as long as before.
+        passing = {"x-request-id", *({"content-length"} if path == "/metrics" else ())}
+        lasting = {name for name in get.headers if name not in passing and "ratelimit" not in name}
+        assert {name: head.headers[name] for name in lasting} == {name: get.headers[name] for name in lasting}
 
 
 # What tells of the rate limit, where that is 3 requests in 10 seconds and 7 of these are left: after the first request,
@@ -346,8 +418,7 @@ async def test_every_answer_to_a_key_tells_what_is_left(
             answers[3],
             front_end,
             RateLimited(
-                "The API key may make 3 requests in 10 seconds, and has made them. Nothing was done. Try again in 7 "
-                "seconds.",
+                "The API key may make no more than 3 requests in 10 seconds. Nothing was done. Try again in 7 seconds.",
                 retry_after=7,
             ),
         )
@@ -426,6 +497,11 @@ def test_a_dialect_that_there_is_not(value: str) -> None:
         ValueError, match=f"POLYTAG_DIALECTS must be all, none, or names of {', '.join(ALL)} .+; it has "
     ):
         create_app(settings_with(value))
+
+
+def test_none_is_said_to_stand_alone() -> None:
+    with pytest.raises(ValueError, match=r"; it has none beside other names\.$"):
+        create_app(settings_with(f"none,{FIRST}"))
 
 
 @pytest.fixture

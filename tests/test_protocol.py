@@ -286,6 +286,8 @@ async def test_pieces_of_one_byte(connect: Connect) -> None:
         b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
         b"CONNECT example.com:443 HTTP/1.1\r\nHost: x\r\n\r\n",
         b"CONNECT / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"BREW / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"get / HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
 async def test_what_cannot_be_read(connect: Connect, sent: bytes) -> None:
@@ -308,6 +310,26 @@ async def test_a_refusal_comes_behind_the_answers_before_it() -> None:
         go_on.set()
         assert [(await connection.answer()).json["path"] for _ in range(2)] == ["/a", "/b"]
         refused(await connection.is_closed_after(), 400, "malformed_request")
+
+
+async def test_a_request_is_told_that_its_client_is_gone_though_another_waits_behind_it() -> None:
+    """Or it would write to a closed connection, and a fault would be logged that is none."""
+    told = asyncio.Event()
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        if scope["path"] == "/b":
+            assert (await receive())["type"] == "http.disconnect"
+            told.set()
+        await Response(scope["path"])(scope, receive, send)
+
+    async with served(answer) as connect:
+        connection = await connect()
+        await connection.send(HEAD + b"\r\n", b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n", HEAD + b"\r\n")
+        assert (await connection.answer()).body == b"/a"
+        connection.close()
+        async with asyncio.timeout(SOON):
+            await told.wait()
 
 
 CHUNKED = b"POST /%s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"

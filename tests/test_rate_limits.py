@@ -109,16 +109,28 @@ async def test_keys_of_windows_that_have_passed_are_forgotten(clock: Clock) -> N
     assert list(limits._counts) == [KEY]
 
 
-async def test_what_a_refusal_says(clock: Clock) -> None:
-    limits = RateLimits(1, 3600, clock=clock)
-    (await limits.hit(KEY)).check()
+@pytest.mark.parametrize(
+    ("requests", "seconds", "retry_after", "detail"),
+    [
+        (
+            1,
+            3_600,
+            3_597,
+            (
+                "The API key may make no more than 1 request in 3,600 seconds. Nothing was done. Try again in 3,597 "
+                "seconds."
+            ),
+        ),
+        (2, 1, 1, "The API key may make no more than 2 requests in 1 second. Nothing was done. Try again in 1 second."),
+    ],
+)
+async def test_what_a_refusal_says(clock: Clock, requests: int, seconds: int, retry_after: int, detail: str) -> None:
+    limits = RateLimits(requests, seconds, clock=clock)
+    for _ in range(requests):
+        (await limits.hit(KEY)).check()
     with pytest.raises(RateLimited) as refused:
         (await limits.hit(KEY)).check()
-    assert refused.value.detail == (
-        "The API key may make 1 requests in 3,600 seconds, and has made them. Nothing was done. Try again in 3,597 "
-        "seconds."
-    )
-    assert refused.value.retry_after == 3_597
+    assert (refused.value.detail, refused.value.retry_after) == (detail, retry_after)
 
 
 # In requests.
@@ -169,7 +181,7 @@ async def test_a_request_too_many_is_not_looked_at(
         finally:
             statement_log.reset(token)
         document = problem(answer, 429, "rate_limited")
-        assert document["detail"].startswith("The API key may make 1 requests in 10 seconds")
+        assert document["detail"].startswith("The API key may make no more than 1 request in 10 seconds")
         assert answer.headers["retry-after"] == "7"
         assert (read, statements) == ([], [])
         assert await state_of(workspace) == before

@@ -1,6 +1,6 @@
 """The native front end: Polytag's own API."""
 
-from app.frontend import FrontEnd
+from app.frontend import About, FrontEnd
 from app.routers import (
     audiences,
     contact_search,
@@ -15,6 +15,14 @@ from app.routers import (
     tags,
 )
 from app.routers.problems import read_token, render_error
+from app.schemas.problems import Problem
+
+_ABOUT = """\
+The tags of contacts: exact under concurrency, fast.
+
+Send a key in every call: `Authorization: Bearer ptag_…`. Tags belong to audiences; `audience=<slug>` names one, and
+without it the key's default audience is in force. Errors are problem documents (RFC 9457) with a stable `code`. A field
+or a query parameter that a call does not know is an error."""
 
 NATIVE = FrontEnd(
     slug="native",
@@ -36,4 +44,11 @@ NATIVE = FrontEnd(
     read_token=read_token,
     render_error=render_error,
     strict=True,
+    about=About(
+        _ABOUT,
+        security_schemes={
+            "bearerAuth": {"type": "http", "scheme": "bearer", "description": "An API key, which begins with `ptag_`."}
+        },
+        error_schema=Problem,
+    ),
 )

@@ -10,7 +10,7 @@ from app.pagination import Page
 from app.repositories.contact_search import NamedTag, TagFilter
 from app.repositories.contact_tags import ContactTagRepository
 from app.repositories.contacts import Contact
-from app.routers.parameters import AnyAudienceParam, AudienceParam, link_next
+from app.routers.parameters import LINKED, AnyAudienceParam, AudienceParam, IncludeTotalParam, link_next
 from app.schemas.assignments import ContactTagRead
 from app.schemas.base import Email, ExternalId, Slug, Text
 from app.schemas.contact_search import (
@@ -25,14 +25,16 @@ from app.schemas.contacts import ContactRead
 from app.schemas.pagination import Pagination
 from app.values import EMAIL_MAX_LENGTH
 
-router = new_router("contacts")
+router = new_router("contacts", "Contacts: people with an email, in audiences, with attributes of your own.")
 
 SlugsParam = Annotated[list[Slug] | None, Query(min_length=1, max_length=FILTER_TAGS_MAX)]
-ExpandParam = Annotated[Literal["tags"] | None, Query(description="`tags` shows those that each contact carries.")]
-IncludeTotalParam = Annotated[bool, Query(description="Count the whole list, which takes longer.")]
+ExpandParam = Annotated[
+    Literal["tags"] | None,
+    Query(description="`tags` shows with each contact those that it carries, up to 10,000 in a page. Left out: none."),
+]
 
 
-@router.get("/contacts")
+@router.get("/contacts", response_description="A page of contacts.", responses={200: LINKED})
 @requires("contacts:read")
 async def list_contacts(
     request: Request,
@@ -42,16 +44,42 @@ async def list_contacts(
     principal: PrincipalDep,
     page: PageDep,
     audience: AnyAudienceParam = None,
-    search: Annotated[Text | None, Query(max_length=EMAIL_MAX_LENGTH, description="Start of the email.")] = None,
-    email: Annotated[Email | None, Query(description="Only the contact with this email.")] = None,
-    external_id: Annotated[ExternalId | None, Query(description="Only the contact with this id of yours.")] = None,
-    tags_all: Annotated[SlugsParam, Query(description="Only who carries each of these tags. Slugs; repeat it.")] = None,
-    tags_any: Annotated[SlugsParam, Query(description="Only who carries one of them at least.")] = None,
-    tags_none: Annotated[SlugsParam, Query(description="Only who carries none of them.")] = None,
+    search: Annotated[
+        Text | None,
+        Query(
+            max_length=EMAIL_MAX_LENGTH,
+            description="Only contacts whose email begins with this, in any case.",
+            examples=["ada@"],
+        ),
+    ] = None,
+    email: Annotated[
+        Email | None, Query(description="Only the contact with this email, in any case.", examples=["ada@example.com"])
+    ] = None,
+    external_id: Annotated[
+        ExternalId | None, Query(description="Only the contact with this id of yours.", examples=["crm-1042"])
+    ] = None,
+    tags_all: Annotated[
+        SlugsParam,
+        Query(
+            description="Only contacts that carry each of these tags. Slugs; repeat it: `tags_all=a&tags_all=b`.",
+            examples=[["vip"]],
+        ),
+    ] = None,
+    tags_any: Annotated[
+        SlugsParam,
+        Query(
+            description="Only contacts that carry one of these tags at least. Slugs; repeat it.",
+            examples=[["vip", "beta-tester"]],
+        ),
+    ] = None,
+    tags_none: Annotated[
+        SlugsParam,
+        Query(description="Only contacts that carry none of these tags. Slugs; repeat it.", examples=[["churned"]]),
+    ] = None,
     expand: ExpandParam = None,
     include_total: IncludeTotalParam = False,
 ) -> ContactList:
-    """The members of an audience by id, or by email with `search`. All contacts for `*`, or where none is in force.
+    """List the members of an audience by id, or by email with `search`. All contacts for `*`, or if none is in force.
 
     Filters by tags, and `expand`, need the scope `tags:read` too.
     """
@@ -72,7 +100,7 @@ async def list_contacts(
     return await _shape(found, contact_tags if expand else None, audience)
 
 
-@router.post("/contacts/search")
+@router.post("/contacts/search", response_description="A page of contacts, or with `count_only` their number.")
 @requires("contacts:read", "tags:read")
 async def search_contacts(
     contacts: ContactSearch,
@@ -83,7 +111,7 @@ async def search_contacts(
     expand: ExpandParam = None,
     include_total: IncludeTotalParam = False,
 ) -> ContactList | ContactCount:
-    """The members of an audience whom a filter means, by id; or only their number."""
+    """Find the members of an audience whom a filter of tags means, by id; or only their number."""
     tags = _filter(body.filter, ("body", "filter"))
     if body.count_only is True:
         return ContactCount(count=await contacts.count(tags, audience=audience))

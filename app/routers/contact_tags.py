@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 from fastapi import Response
 
 from app.dependencies import ContactTags
 from app.frontend import new_router, requires
 from app.repositories.contact_tags import ChangedTags, TagChange, TagRef, etag_of
-from app.routers.parameters import AnyAudienceParam, AudienceParam, CreateMissingParam, SlugDep
+from app.routers.parameters import AnyAudienceParam, AudienceParam, ContactIdParam, CreateMissingParam, SlugDep
 from app.routers.preconditions import IfMatchParam, IfNoneMatchParam, answer_304, put_etag
 from app.schemas.assignments import (
     ContactTagChange,
@@ -20,48 +19,50 @@ from app.schemas.assignments import (
     TagsPut,
 )
 
-router = new_router("contact tags")
+router = new_router("contact tags", "The tags of a contact: list, add, replace, remove.")
+
+CHANGED = "The tags that it carries now, and what the call did."
 
 
-@router.get("/contacts/{contact_id}/tags", response_model=ContactTagList)
+@router.get("/contacts/{contact_id}/tags", response_model=ContactTagList, response_description="The tags.")
 @requires("tags:read")
 async def list_contact_tags(
     response: Response,
     contact_tags: ContactTags,
-    contact_id: UUID,
+    contact_id: ContactIdParam,
     copies: IfNoneMatchParam = None,
     audience: AnyAudienceParam = None,
 ) -> ContactTagList | Response:
-    """The tags that a contact carries, by slug."""
+    """List the tags that a contact carries, by slug."""
     found = await contact_tags.list(contact_id, audience=audience)
     return answer_304(response, etag_of(found), copies) or ContactTagList(
         data=[ContactTagRead.model_validate(tag) for tag in found]
     )
 
 
-@router.post("/contacts/{contact_id}/tags")
+@router.post("/contacts/{contact_id}/tags", response_description=CHANGED)
 @requires("tags:write")
 async def add_contact_tags(
     response: Response,
     contact_tags: ContactTags,
-    contact_id: UUID,
+    contact_id: ContactIdParam,
     body: TagsNamed,
     if_match: IfMatchParam = None,
     audience: AudienceParam = None,
     create_missing: CreateMissingParam = True,
 ) -> ContactTagChange:
-    """Give a contact tags; those that it carries stay."""
+    """Give tags to a contact. Those that it carries stay."""
     change = TagChange(contact_id, add=_refs(body.model_dump()))
     changed = await contact_tags.change(change, audience=audience, create_missing=create_missing, if_match=if_match)
     return _shape(response, changed)
 
 
-@router.put("/contacts/{contact_id}/tags")
+@router.put("/contacts/{contact_id}/tags", response_description=CHANGED)
 @requires("tags:write")
 async def replace_contact_tags(
     response: Response,
     contact_tags: ContactTags,
-    contact_id: UUID,
+    contact_id: ContactIdParam,
     body: TagsPut,
     if_match: IfMatchParam = None,
     audience: AudienceParam = None,
@@ -73,12 +74,12 @@ async def replace_contact_tags(
     return _shape(response, changed)
 
 
-@router.delete("/contacts/{contact_id}/tags")
+@router.delete("/contacts/{contact_id}/tags", response_description=CHANGED)
 @requires("tags:write")
 async def remove_contact_tags(
     response: Response,
     contact_tags: ContactTags,
-    contact_id: UUID,
+    contact_id: ContactIdParam,
     body: TagsNamed,
     if_match: IfMatchParam = None,
     audience: AudienceParam = None,
@@ -89,18 +90,18 @@ async def remove_contact_tags(
     return _shape(response, changed)
 
 
-@router.patch("/contacts/{contact_id}/tags")
+@router.patch("/contacts/{contact_id}/tags", response_description=CHANGED)
 @requires("tags:write")
 async def update_contact_tags(
     response: Response,
     contact_tags: ContactTags,
-    contact_id: UUID,
+    contact_id: ContactIdParam,
     body: TagsPatch,
     if_match: IfMatchParam = None,
     audience: AudienceParam = None,
     create_missing: CreateMissingParam = True,
 ) -> ContactTagChange:
-    """Add and remove in one step: nobody ever sees the one without the other."""
+    """Add and remove tags of a contact in one step. Nobody ever sees the one without the other."""
     given = body.model_dump()
     change = TagChange(
         contact_id,
@@ -111,21 +112,21 @@ async def update_contact_tags(
     return _shape(response, changed)
 
 
-@router.get("/contacts/{contact_id}/tags/{slug}")
+@router.get("/contacts/{contact_id}/tags/{slug}", response_description="The tag, and since when.")
 @requires("tags:read")
 async def get_contact_tag(
-    contact_tags: ContactTags, contact_id: UUID, slug: SlugDep, audience: AudienceParam = None
+    contact_tags: ContactTags, contact_id: ContactIdParam, slug: SlugDep, audience: AudienceParam = None
 ) -> ContactTagRead:
-    """The tag, if the contact carries it; 404 if not."""
+    """Get a tag that a contact carries. 404 if it does not."""
     return ContactTagRead.model_validate(await contact_tags.get(contact_id, slug, audience=audience))
 
 
-@router.put("/contacts/{contact_id}/tags/{slug}")
+@router.put("/contacts/{contact_id}/tags/{slug}", response_description=CHANGED)
 @requires("tags:write")
 async def add_contact_tag(
     response: Response,
     contact_tags: ContactTags,
-    contact_id: UUID,
+    contact_id: ContactIdParam,
     slug: SlugDep,
     if_match: IfMatchParam = None,
     audience: AudienceParam = None,
@@ -137,12 +138,12 @@ async def add_contact_tag(
     return _shape(response, changed)
 
 
-@router.delete("/contacts/{contact_id}/tags/{slug}")
+@router.delete("/contacts/{contact_id}/tags/{slug}", response_description=CHANGED)
 @requires("tags:write")
 async def remove_contact_tag(
     response: Response,
     contact_tags: ContactTags,
-    contact_id: UUID,
+    contact_id: ContactIdParam,
     slug: SlugDep,
     if_match: IfMatchParam = None,
     audience: AudienceParam = None,

@@ -1,19 +1,17 @@
 """Contacts: make or update, change, delete, and which audiences they are in."""
 
 from typing import Annotated, cast
-from uuid import UUID
 
 from fastapi import Query, Request, Response
 
 from app.dependencies import Contacts, ContactUpserts, Memberships, PrincipalDep, demand
-from app.errors import AppError, Duplicate
+from app.errors import AppError, Conflict, Duplicate
 from app.frontend import new_router, requires
 from app.repositories.contact_tags import TagRef
 from app.repositories.contact_upserts import ContactConflict, NewContact, TagsMode, Upserted
 from app.repositories.contacts import ContactFields
-from app.routers.parameters import AudienceParam, locate
+from app.routers.parameters import LOCATED, AudienceParam, AudienceSlugParam, ContactIdParam, locate
 from app.routers.problems import code_of
-from app.schemas.base import Text
 from app.schemas.contacts import (
     ContactBatch,
     ContactBatchResult,
@@ -27,18 +25,31 @@ from app.schemas.contacts import (
     OutcomeError,
 )
 
-router = new_router("contacts")
+router = new_router("contacts", "Contacts: people with an email, in audiences, with attributes of your own.")
 
 OnConflictParam = Annotated[
-    ContactConflict, Query(description="When the contact is there: update it, or refuse with 409.")
+    ContactConflict,
+    Query(
+        description="When the contact is there. `update`: it gets what is given. `error`: the answer is 409, or in a "
+        "batch the outcome `failed`."
+    ),
 ]
 TagsModeParam = Annotated[
-    TagsMode, Query(description="Whether the tags given are added, or replace those of the audience in force.")
+    TagsMode,
+    Query(
+        description="Where tags are given. `add`: it carries them too. `replace`: it carries them and no others of the "
+        "audience in force."
+    ),
 ]
 
 
-@router.post("/contacts", status_code=201)
-@requires("contacts:write")
+@router.post(
+    "/contacts",
+    status_code=201,
+    response_description="The contact, which is new.",
+    responses={200: {"model": ContactRead, "description": "The contact, which was there.", **LOCATED}, 201: LOCATED},
+)
+@requires("contacts:write", raises=(Duplicate, Conflict))
 async def upsert_contact(
     request: Request,
     response: Response,
@@ -49,7 +60,7 @@ async def upsert_contact(
     on_conflict: OnConflictParam = "update",
     tags_mode: TagsModeParam = "add",
 ) -> ContactRead:
-    """Make a contact, or update the one with the same email or external id (200)."""
+    """Make a contact, or update the one with the same email or external id. Answers 200 when it was there."""
     new = _new_contact(body, ("body",))
     if new.tags is not None:
         demand(principal, "tags:write")
@@ -61,7 +72,7 @@ async def upsert_contact(
     return ContactRead.model_validate(done.contact)
 
 
-@router.post("/contacts/batch")
+@router.post("/contacts/batch", response_description="An outcome for each contact.")
 @requires("contacts:write", bulk=True)
 async def upsert_contacts(
     upserts: ContactUpserts,
@@ -83,53 +94,61 @@ async def upsert_contacts(
     return ContactBatchResult(data=[_outcome(one) for one in done])
 
 
-@router.get("/contacts/{contact_id}")
+@router.get("/contacts/{contact_id}", response_description="The contact.")
 @requires("contacts:read")
-async def get_contact(contacts: Contacts, contact_id: UUID) -> ContactRead:
-    """One contact."""
+async def get_contact(contacts: Contacts, contact_id: ContactIdParam) -> ContactRead:
+    """Get a contact."""
     return ContactRead.model_validate(await contacts.get(contact_id))
 
 
-@router.patch("/contacts/{contact_id}")
-@requires("contacts:write")
-async def update_contact(contacts: Contacts, contact_id: UUID, body: ContactUpdate) -> ContactRead:
-    """Change what is given; what is left out stays, null clears."""
+@router.patch("/contacts/{contact_id}", response_description="The contact, changed.")
+@requires("contacts:write", raises=(Duplicate,))
+async def update_contact(contacts: Contacts, contact_id: ContactIdParam, body: ContactUpdate) -> ContactRead:
+    """Change a contact. What is left out stays as it is, null clears."""
     return ContactRead.model_validate(await contacts.update(contact_id, cast("ContactFields", body.model_dump())))
 
 
-@router.delete("/contacts/{contact_id}", status_code=204)
+@router.delete("/contacts/{contact_id}", status_code=204, response_description="The contact is gone.")
 @requires("contacts:write")
-async def delete_contact(contacts: Contacts, contact_id: UUID) -> None:
-    """Remove a contact from the workspace, with its memberships and tags."""
+async def delete_contact(contacts: Contacts, contact_id: ContactIdParam) -> None:
+    """Delete a contact from the workspace, with its memberships and tags."""
     await contacts.delete(contact_id)
 
 
-@router.get("/contacts/{contact_id}/audiences")
+@router.get("/contacts/{contact_id}/audiences", response_description="The memberships.")
 @requires("contacts:read")
-async def list_contact_audiences(memberships: Memberships, contact_id: UUID) -> MembershipList:
-    """The audiences that a contact is a member of, by slug."""
+async def list_contact_audiences(memberships: Memberships, contact_id: ContactIdParam) -> MembershipList:
+    """List the audiences that a contact is a member of, by slug."""
     return MembershipList(data=[MembershipRead.model_validate(one) for one in await memberships.list(contact_id)])
 
 
-@router.put("/contacts/{contact_id}/audiences/{slug}")
+@router.put(
+    "/contacts/{contact_id}/audiences/{slug}",
+    response_description="The membership, which was there.",
+    responses={201: {"model": MembershipRead, "description": "The membership, which is new."}},
+)
 @requires("contacts:write")
 async def join_audience(
     response: Response,
     memberships: Memberships,
-    contact_id: UUID,
-    slug: Text,
+    contact_id: ContactIdParam,
+    slug: AudienceSlugParam,
     body: MembershipPut | None = None,
 ) -> MembershipRead:
-    """Make a contact a member of an audience (201), or change what it agreed to there (200)."""
+    """Make a contact a member of an audience, or change what it agreed to there. Answers 201 for a new member."""
     given = body.model_dump() if body else {}
     membership, is_new = await memberships.put(contact_id, slug, **given, has_reason="reason" in given)
     response.status_code = 201 if is_new else 200
     return MembershipRead.model_validate(membership)
 
 
-@router.delete("/contacts/{contact_id}/audiences/{slug}", status_code=204)
+@router.delete(
+    "/contacts/{contact_id}/audiences/{slug}",
+    status_code=204,
+    response_description="The contact is no member.",
+)
 @requires("contacts:write")
-async def leave_audience(memberships: Memberships, contact_id: UUID, slug: Text) -> None:
+async def leave_audience(memberships: Memberships, contact_id: ContactIdParam, slug: AudienceSlugParam) -> None:
     """End a membership. The contact loses its tags there, and stays in the workspace. No error if it is no member."""
     await memberships.leave(contact_id, slug)
 

@@ -2,7 +2,6 @@
 
 from functools import partial
 from typing import Annotated, cast
-from uuid import UUID
 
 from fastapi import Query, Request, Response
 
@@ -10,36 +9,36 @@ from app.dependencies import AuthenticatorDep, Keys, PageDep
 from app.frontend import new_router, requires
 from app.idempotency import after_commit
 from app.repositories.keys import KeyFields
-from app.routers.parameters import link_next
+from app.routers.parameters import LINKED, IncludeTotalParam, KeyIdParam, link_next
 from app.schemas.keys import KeyCreate, KeyCreated, KeyList, KeyRead
 from app.schemas.pagination import Pagination
 
-router = new_router("keys")
+router = new_router("keys", "API keys: list, make, revoke.")
 
 
-@router.get("/keys")
+@router.get("/keys", response_description="A page of API keys.", responses={200: LINKED})
 @requires("admin")
 async def list_keys(
     request: Request,
     response: Response,
     keys: Keys,
     page: PageDep,
-    include_total: Annotated[bool, Query(description="Count the whole list, which takes longer.")] = False,
+    include_total: IncludeTotalParam = False,
 ) -> KeyList:
-    """The API keys of the workspace, the newest first. Revoked and expired ones stay in the list."""
+    """List the API keys of the workspace, the newest first. Revoked and expired ones stay in the list."""
     found = await keys.list(page, include_total=include_total)
     link_next(request, response, found)
     return KeyList(data=[KeyRead.model_validate(key) for key in found.items], pagination=Pagination.of(found))
 
 
-@router.post("/keys", status_code=201)
+@router.post("/keys", status_code=201, response_description="The API key, which is new.")
 @requires("admin", shown_once="key")
 async def create_key(
     response: Response,
     keys: Keys,
     body: KeyCreate,
     create_missing: Annotated[
-        bool, Query(description="Whether a client that is not there is made. With false it is an error.")
+        bool, Query(description="Whether a client that is not there is made. With false that is an error.")
     ] = False,
 ) -> KeyCreated:
     """Make an API key. The answer is the one time that it is shown."""
@@ -48,10 +47,10 @@ async def create_key(
     return KeyCreated(key=made.secret, **KeyRead.model_validate(made.key).model_dump())
 
 
-@router.delete("/keys/{key_id}", status_code=204)
+@router.delete("/keys/{key_id}", status_code=204, response_description="The API key is revoked.")
 @requires("admin")
-async def revoke_key(request: Request, keys: Keys, authenticator: AuthenticatorDep, key_id: UUID) -> None:
-    """End an API key, for good; the calling one, too. 204 also when it was revoked before.
+async def revoke_key(request: Request, keys: Keys, authenticator: AuthenticatorDep, key_id: KeyIdParam) -> None:
+    """Revoke an API key for good; the calling one, too. 204 also when it was revoked before.
 
     Every process of the service refuses it within 5 seconds.
     """

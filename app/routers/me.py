@@ -4,13 +4,13 @@ from app.dependencies import PrincipalDep
 from app.frontend import new_router, requires
 from app.schemas.me import MeRead
 
-router = new_router("me")
+router = new_router("me", "Whom a key speaks for.")
 
 
-@router.get("/me")
+@router.get("/me", response_description="The key, but for what makes it one.")
 @requires()
 async def get_me(principal: PrincipalDep) -> MeRead:
-    """Whom the key speaks for, and what it may do."""
+    """Tell whom the key speaks for, and what it may do."""
     return MeRead(
         key_id=principal.key_id,
         workspace=principal.workspace,

@@ -89,10 +89,11 @@ _WHATEVER = '"*"'
 IfMatchParam = Annotated[
     frozenset[str] | None,
     BeforeValidator(_read_if_match),
-    WithJsonSchema({"type": "string", "maxLength": CONDITION_MAX_LENGTH}),
+    WithJsonSchema({"type": "string", "maxLength": CONDITION_MAX_LENGTH, "examples": ['"3-12"']}),
     Header(
         alias="If-Match",
-        description="The `ETag` of an answer: do it only if nobody has changed it since; else answer 412.",
+        description="The `ETag` of an answer: do it only if nobody has changed it since; else answer 412. Several with "
+        "commas between, or `*`, work too.",
     ),
 ]
 
@@ -100,10 +101,11 @@ IfMatchParam = Annotated[
 IfNoneMatchParam = Annotated[
     frozenset[str] | None,
     BeforeValidator(_read_if_none_match),
-    WithJsonSchema({"type": "string"}),
+    WithJsonSchema({"type": "string", "examples": ['"3-12"']}),
     Header(
         alias="If-None-Match",
-        description="The `ETag` of the copy that you have: answer 304, without a body, if it is still true.",
+        description="The `ETag` of the copy that you have: answer 304, without a body, if it is still true. Several "
+        "with commas between, or `*`, work too.",
     ),
 ]
 

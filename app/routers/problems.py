@@ -52,7 +52,7 @@ _TABLE: dict[type[AppError], tuple[int, str | None, str]] = {
     RouteNotFound: (404, "route_not_found", "No such path"),
     MethodNotAllowed: (405, "method_not_allowed", "Method not allowed"),
     Unreadable: (400, "unreadable_body", "The body cannot be read"),
-    UnsupportedMediaType: (415, "unsupported_media_type", "The body is not declared as JSON"),
+    UnsupportedMediaType: (415, "unsupported_media_type", "The body is not sent as plain JSON"),
     TooLarge: (413, "body_too_large", "The body is too large"),
     SlowBody: (408, "slow_body", "The body did not come in time"),
     InvalidInput: (422, None, "Invalid input"),
@@ -65,6 +65,12 @@ _TABLE: dict[type[AppError], tuple[int, str | None, str]] = {
     RateLimited: (429, "rate_limited", "Too many requests"),
     Unavailable: (503, "unavailable", "Try again"),
     InternalError: (500, "internal_error", "Internal error"),
+}
+
+# What its callers can do about it: each front end has a form of its own.
+_UNAUTHENTICATED = {
+    "missing": "This call needs an API key: send Authorization: Bearer <key>.",
+    "malformed": "The Authorization header must be: Bearer <key>.",
 }
 
 RefusalCode = Literal["malformed_request", "head_too_large", "slow_head"]
@@ -95,7 +101,10 @@ def read_token(request: Request) -> str:
 def render_error(error: AppError, request_id: str) -> Response:
     """The problem document of an error."""
     status, _, title = _TABLE[type(error)]
-    problem = _problem(status, code_of(error), title, error.detail, request_id)
+    detail = error.detail
+    if isinstance(error, Unauthenticated):
+        detail = _UNAUTHENTICATED.get(error.reason, detail)
+    problem = _problem(status, code_of(error), title, detail, request_id)
     return error_response(status, problem | _members(error), error, media_type=_MEDIA_TYPE)
 
 

@@ -7,7 +7,7 @@ from fastapi import Query, Request, Response
 from app.dependencies import PageDep, TagContacts
 from app.frontend import new_router, requires
 from app.repositories.tag_contacts import ContactField, ContactRefs, Missing
-from app.routers.parameters import OnMissingParam, TagIdDep, link_next
+from app.routers.parameters import LINKED, OnMissingParam, TagIdDep, link_next
 from app.schemas.assignments import (
     AssignmentAdded,
     AssignmentRemoved,
@@ -19,12 +19,13 @@ from app.schemas.assignments import (
 )
 from app.schemas.base import Instant
 from app.schemas.contacts import ContactRead
+from app.schemas.fields import TIME
 from app.schemas.pagination import Pagination
 
-router = new_router("tag contacts")
+router = new_router("tag contacts", "The contacts of a tag: list, assign, replace, remove, up to 10,000 at once.")
 
 
-@router.get("/tags/{tag_id}/contacts")
+@router.get("/tags/{tag_id}/contacts", response_description="A page of contacts.", responses={200: LINKED})
 @requires("tags:read", "contacts:read")
 async def list_tag_contacts(
     request: Request,
@@ -32,13 +33,19 @@ async def list_tag_contacts(
     tag_contacts: TagContacts,
     tag_id: TagIdDep,
     page: PageDep,
-    assigned_after: Annotated[Instant | None, Query(description="Only those assigned later than this.")] = None,
-    assigned_before: Annotated[Instant | None, Query(description="Only those assigned earlier than this.")] = None,
+    assigned_after: Annotated[
+        Instant | None,
+        Query(description="Only those assigned later than this: RFC 3339, with a zone.", examples=[TIME]),
+    ] = None,
+    assigned_before: Annotated[
+        Instant | None,
+        Query(description="Only those assigned earlier than this: RFC 3339, with a zone.", examples=[TIME]),
+    ] = None,
     include_total: Annotated[
-        bool, Query(description="Count the list that the times leave; else its total is null.")
+        bool, Query(description="Count the list where a time limits it; else the total is null then.")
     ] = False,
 ) -> TagContactList:
-    """The contacts that carry a tag, by id, with the time since when."""
+    """List the contacts that carry a tag, by id, with the time since when."""
     found = await tag_contacts.list(
         tag_id, page, assigned_after=assigned_after, assigned_before=assigned_before, include_total=include_total
     )
@@ -52,7 +59,7 @@ async def list_tag_contacts(
     )
 
 
-@router.post("/tags/{tag_id}/contacts")
+@router.post("/tags/{tag_id}/contacts", response_description="What it did.")
 @requires("tags:write", bulk=True)
 async def assign_tag(
     tag_contacts: TagContacts, tag_id: TagIdDep, body: ContactsNamed, on_missing: OnMissingParam = "error"
@@ -68,7 +75,7 @@ async def assign_tag(
     )
 
 
-@router.put("/tags/{tag_id}/contacts")
+@router.put("/tags/{tag_id}/contacts", response_description="What it did.")
 @requires("tags:write", bulk=True)
 async def replace_tag_contacts(
     tag_contacts: TagContacts, tag_id: TagIdDep, body: ContactsPut, on_missing: OnMissingParam = "error"
@@ -85,19 +92,19 @@ async def replace_tag_contacts(
     )
 
 
-@router.delete("/tags/{tag_id}/contacts")
+@router.delete("/tags/{tag_id}/contacts", response_description="What it did.")
 @requires("tags:write", bulk=True)
 async def remove_tag_contacts(tag_contacts: TagContacts, tag_id: TagIdDep, body: ContactsNamed) -> AssignmentRemoved:
     """Take a tag from up to 10,000 contacts. The body says from whom; without one nothing is removed."""
     return await _remove(tag_contacts, tag_id, body)
 
 
-@router.post("/tags/{tag_id}/contacts/remove")
+@router.post("/tags/{tag_id}/contacts/remove", response_description="What it did.")
 @requires("tags:write", bulk=True)
 async def remove_tag_contacts_by_post(
     tag_contacts: TagContacts, tag_id: TagIdDep, body: ContactsNamed
 ) -> AssignmentRemoved:
-    """The same as DELETE, for clients and proxies that drop the body of a DELETE."""
+    """Take a tag from up to 10,000 contacts, by POST. For clients and proxies that drop the body of a DELETE."""
     return await _remove(tag_contacts, tag_id, body)
 
 

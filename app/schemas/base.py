@@ -9,7 +9,7 @@ Lists need no guard of their own: pydantic compares the length before it looks a
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -27,6 +27,7 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from app import values
@@ -71,6 +72,17 @@ class Output(BaseModel):
     """What goes out, read from the dataclasses of repositories. Without defaults: each field is always there."""
 
     model_config = ConfigDict(frozen=True, from_attributes=True)
+
+
+def with_example(body: dict[str, Any], *, required: Sequence[str] = ()) -> ConfigDict:
+    """For a `model_config`: a body that works when it is pasted, for the OpenAPI document.
+
+    `required` names fields that handlers ask for, where validation lets them be left out.
+    """
+    extra: JsonDict = {"examples": [body]}
+    if required:
+        extra["required"] = list(required)
+    return ConfigDict(json_schema_extra=extra)
 
 
 def _by_rule(rule: Callable[[str], str], *, at_most: int) -> AfterValidator:

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from typing import Annotated
 
-from pydantic import MISSING, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import MISSING, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.schemas.assignments import ContactTagRead
 from app.schemas.base import Flag, Input, Output, Slug, UnionBranch
 from app.schemas.contacts import ContactRead
-from app.schemas.pagination import Pagination
+from app.schemas.fields import Count
+from app.schemas.pagination import PagePosition
 
 FILTER_DEPTH_MAX = 3
 FILTER_TAGS_MAX = 100
@@ -20,15 +21,18 @@ class ContactFound(ContactRead):
 
     tags: Annotated[
         list[ContactTagRead] | MISSING,
-        Field(description="Those of the audience in force, by slug. Only there with `expand=tags`."),
+        Field(
+            description="Its tags of the audience in force, by slug; of all where none is, or for `*`. "
+            "Only there with `expand=tags`."
+        ),
     ] = MISSING
 
 
 class ContactList(Output):
     """A page of contacts."""
 
-    data: list[ContactFound]
-    pagination: Pagination
+    data: Annotated[list[ContactFound], Field(description="The contacts, by id; by email with `search`.")]
+    pagination: PagePosition
 
 
 def _branch(item: object) -> str:
@@ -45,12 +49,21 @@ Conditions = Annotated[list[Condition] | MISSING, Field(min_length=1, max_length
 class ContactFilter(Input):
     """Contacts by the tags they carry. All of `all`, `any` and `none` that are given must be met.
 
-    Each is a list of slugs and of further filters, up to three deep and with 100 slugs in all.
+    Each is a list of slugs and of further filters, up to three deep and with 100 slugs in all. A slug that no tag of
+    the audience has is an error.
     """
 
-    all: Annotated[Conditions, Field(description="Each of these.", examples=[["vip"]])] = MISSING
-    any: Annotated[Conditions, Field(description="At least one of these.")] = MISSING
-    none: Annotated[Conditions, Field(description="None of these.", examples=[["churned"]])] = MISSING
+    model_config = ConfigDict(
+        json_schema_extra={"minProperties": 1, "examples": [{"all": ["vip"], "none": ["churned"]}]}
+    )
+
+    all: Annotated[
+        Conditions, Field(description="Each of these must be met.", examples=[["vip", {"none": ["churned"]}]])
+    ] = MISSING
+    any: Annotated[
+        Conditions, Field(description="One of these at least must be met.", examples=[["vip", "beta-tester"]])
+    ] = MISSING
+    none: Annotated[Conditions, Field(description="None of these may be met.", examples=[["churned"]])] = MISSING
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> "ContactFilter":
@@ -86,11 +99,21 @@ def _leaves(value: object) -> Iterator[object]:
 class ContactQuery(Input):
     """Which contacts are wanted."""
 
-    filter: Annotated[ContactFilter, BeforeValidator(_is_bounded)]
-    count_only: Annotated[Flag | MISSING, Field(description="Only how many there are. false if left out.")] = MISSING
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"filter": {"all": ["vip"], "none": ["churned"]}, "count_only": True}]}
+    )
+
+    filter: Annotated[ContactFilter, BeforeValidator(_is_bounded), Field(description="Which tags they carry.")]
+    count_only: Annotated[
+        Flag | MISSING,
+        Field(
+            description="Answer with their number alone, whatever page is asked for. false if left out.",
+            examples=[True],
+        ),
+    ] = MISSING
 
 
 class ContactCount(Output):
     """How many contacts the filter means."""
 
-    count: int
+    count: Annotated[Count, Field(description="Their number, exactly.", examples=[499])]

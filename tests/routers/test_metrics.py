@@ -128,7 +128,10 @@ async def test_a_scrape_needs_no_key_and_no_sql(app: ASGIApp) -> None:
         problem(await visitor.get("/metrics?name[]=x"), 422, "unknown_parameter")
         problem(await visitor.post("/metrics"), 405, "method_not_allowed")
         document: Any = answered(await visitor.get("/openapi.json"))
-        assert document["paths"]["/metrics"]["get"]["responses"]["200"]["content"].keys() == {"text/plain"}
+        assert document["paths"]["/metrics"]["get"]["responses"]["200"]["content"].keys() == {
+            "application/openmetrics-text",
+            "text/plain",
+        }
 
 
 @pytest.mark.parametrize("speaks", [False, True])

@@ -48,8 +48,20 @@ def document(response: Response) -> dict[str, Any]:
 
 
 CASES: list[tuple[AppError, int, str, dict[str, Any], dict[str, str]]] = [
-    (Unauthenticated("missing"), 401, "unauthenticated", {}, {"www-authenticate": "Bearer"}),
-    (Unauthenticated("malformed"), 401, "unauthenticated", {}, {"www-authenticate": 'Bearer error="invalid_token"'}),
+    (
+        Unauthenticated("missing"),
+        401,
+        "unauthenticated",
+        {"detail": "This call needs an API key: send Authorization: Bearer <key>."},
+        {"www-authenticate": "Bearer"},
+    ),
+    (
+        Unauthenticated("malformed"),
+        401,
+        "unauthenticated",
+        {"detail": "The Authorization header must be: Bearer <key>."},
+        {"www-authenticate": 'Bearer error="invalid_token"'},
+    ),
     (Unauthenticated("invalid"), 401, "unauthenticated", {}, {"www-authenticate": 'Bearer error="invalid_token"'}),
     (
         Unauthenticated("inactive_client"),
@@ -69,7 +81,21 @@ CASES: list[tuple[AppError, int, str, dict[str, Any], dict[str, str]]] = [
     (RouteNotFound("/x"), 404, "route_not_found", {}, {}),
     (MethodNotAllowed("PUT", ["GET", "HEAD"]), 405, "method_not_allowed", {}, {"allow": "GET, HEAD"}),
     (Unreadable("The body is odd."), 400, "unreadable_body", {"detail": "The body is odd."}, {}),
-    (UnsupportedMediaType("text/plain"), 415, "unsupported_media_type", {}, {}),
+    (
+        UnsupportedMediaType("text/plain"),
+        415,
+        "unsupported_media_type",
+        {"title": "The body is not sent as plain JSON"},
+        {},
+    ),
+    # The title is that of both.
+    (
+        UnsupportedMediaType("application/json", encoding="gzip"),
+        415,
+        "unsupported_media_type",
+        {"title": "The body is not sent as plain JSON"},
+        {},
+    ),
     (TooLarge(1_000), 413, "body_too_large", {}, {}),
     (
         InvalidInput([FieldError(("body", "contact_ids", 3), "unknown_ids", "There is no such contact.")]),
@@ -112,7 +138,7 @@ def test_each_error(error: AppError, status: int, code: str, members: dict[str, 
     assert (response.status_code, parsed["code"], parsed["request_id"]) == (status, code, "r1")
     assert members.items() <= parsed.items()
     assert headers.items() <= dict(response.headers).items()
-    assert parsed["detail"] == error.detail
+    assert parsed["detail"] == members.get("detail", error.detail)
 
 
 def test_no_error_is_left_out() -> None:

@@ -7,9 +7,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.bodies import parse_json
-from app.dialects.buttondown.parameters import read_context
-from app.dialects.buttondown.refusals import NAME_CODES
+from app.dialects.buttondown.parameters import CONTEXT_PARAMETER, read_context
+from app.dialects.buttondown.refusals import COLLISION_HEADER, NAME_CODES, refusal
 from app.dialects.buttondown.router import bulk_actions_router, subscribers_router, tags_router
+from app.dialects.buttondown.schemas import ErrorOut
+from app.dialects.buttondown.typeids import TAG_ID
 from app.errors import (
     AppError,
     Conflict,
@@ -33,7 +35,7 @@ from app.errors import (
     Unreadable,
     UnsupportedMediaType,
 )
-from app.frontend import FrontEnd, error_response, read_authorization
+from app.frontend import About, FrontEnd, error_response, read_authorization
 from app.rate_limits import Quota
 
 _TABLE: dict[type[AppError], tuple[int, str]] = {
@@ -167,6 +169,41 @@ BUTTONDOWN = FrontEnd(
     # Whatever it is declared as: some clients declare nothing, others JSON where there is no body.
     parse_body=lambda _media_type, body: parse_json(body),
     one_audience=True,
+    about=About(
+        "Buttondown's API of tags, subscribers and bulk actions, over Polytag. A client written for Buttondown works "
+        "after a change of its base URL and key. `Buttondown-Context` names another newsletter than the key's own.",
+        security_schemes={
+            "tokenAuth": {
+                "type": "apiKey",
+                "in": "header",
+                "name": "Authorization",
+                "description": "`Authorization: Token <key>`, the word included. A key begins with `ptag_`.",
+            },
+        },
+        parameters=(CONTEXT_PARAMETER,),
+        error_schema=ErrorOut,
+        error_examples={
+            UnsupportedMediaType: (UnsupportedMediaType("application/json", encoding="gzip"),),
+            # Every call looks at the version.
+            InvalidInput: (
+                InvalidInput([FieldError(("body", "color"), "missing", "This is required.", "missing")]),
+                refusal("api_version_invalid", "X-API-Version must be a date like 2026-04-01, not latest."),
+            ),
+            Duplicate: (
+                refusal(
+                    "name_already_exists",
+                    "Another tag has this name.",
+                    tag_id=TAG_ID,
+                    remedy_header=f"{COLLISION_HEADER}: overwrite",
+                ),
+                refusal("email_already_exists", "Another subscriber has this email address."),
+            ),
+            Conflict: (
+                refusal("bulk_action_invalid_ids", "metadata.ids is missing or empty."),
+                refusal("max_bulk_actions_exceeded", "This must have at most 200 items."),
+            ),
+        },
+    ),
     idempotency_header="X-Idempotency-Key",
     read_context=read_context,
     rate_headers=rate_headers,

@@ -1,7 +1,7 @@
 """What Buttondown's calls share beside their bodies: the form of ids, ids in paths, pages and their links."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Annotated
@@ -9,10 +9,19 @@ from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import Depends, Header, Path, Query, Request, Response
+from pydantic import WithJsonSchema
 
 from app.dependencies import repository
 from app.dialects.buttondown.refusals import refusal, taken
-from app.dialects.buttondown.typeids import Ids, Prefix, decode
+from app.dialects.buttondown.typeids import (
+    BULK_ACTION_ID,
+    NEWSLETTER_ID,
+    SUBSCRIBER_ID,
+    TAG_ID,
+    Ids,
+    Prefix,
+    decode,
+)
 from app.errors import Duplicate, NotFound, Unauthenticated
 from app.frontend import origin_of
 from app.logs import shown
@@ -30,6 +39,16 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _OFFSET_MAX = 10**15
 # Node takes 16 KiB of headers in all, and many a proxy 4 or 8.
 _LINK_MAX = 4096
+
+
+CONTEXT_PARAMETER: Mapping[str, object] = {
+    "name": "Buttondown-Context",
+    "in": "header",
+    "required": False,
+    "description": "Id of the newsletter that the call is about, a UUID or `news_…`: of any audience of the "
+    "key's workspace. Left out, it is the key's own, and a key that has none needs it.",
+    "schema": {"type": "string", "examples": [NEWSLETTER_ID]},
+}
 
 
 async def read_context(request: Request, principal: Principal) -> Principal:
@@ -51,7 +70,13 @@ async def read_context(request: Request, principal: Principal) -> Principal:
 async def _ids(
     request: Request,
     version: Annotated[
-        str | None, Header(alias="X-API-Version", description="A date. Before 2026-01-01 answers have plain UUIDs.")
+        str | None,
+        Header(
+            alias="X-API-Version",
+            description=f"A date, by which the nearest version counts. Before {_TYPEIDS_SINCE} answers have ids "
+            "that are plain UUIDs; from then on, and without the header, TypeIDs like `sub_tag_…`.",
+        ),
+        WithJsonSchema({"type": "string", "format": "date", "examples": ["2026-04-01"]}),
     ] = None,
 ) -> AsyncIterator[Ids]:
     ids = Ids(as_uuids=version is not None and _date(version) < _TYPEIDS_SINCE)
@@ -82,11 +107,17 @@ def _id_in_path(prefix: Prefix, resource: str, text: str) -> UUID:
     return found
 
 
-async def _tag_id(tag_id: Annotated[str, Path(alias="id")]) -> UUID:
+async def _tag_id(
+    tag_id: Annotated[str, Path(alias="id", description="Id of the tag, a TypeID or a UUID.", examples=[TAG_ID])],
+) -> UUID:
     return _id_in_path("sub_tag", "tag", tag_id)
 
 
-async def _bulk_action_id(bulk_action_id: Annotated[str, Path(alias="id")]) -> UUID:
+async def _bulk_action_id(
+    bulk_action_id: Annotated[
+        str, Path(alias="id", description="Id of the bulk action, a TypeID or a UUID.", examples=[BULK_ACTION_ID])
+    ],
+) -> UUID:
     return _id_in_path("bulk_action", "bulk action", bulk_action_id)
 
 
@@ -94,7 +125,16 @@ TagIdDep = Annotated[UUID, Depends(_tag_id)]
 BulkActionIdDep = Annotated[UUID, Depends(_bulk_action_id)]
 
 
-async def _named_subscriber(id_or_email: str) -> tuple[SubscriberKey, UUID | str]:
+async def _named_subscriber(
+    id_or_email: Annotated[
+        str,
+        Path(
+            description="Id of the subscriber, a TypeID or a UUID, or its email address. One with a slash is "
+            "found by id only.",
+            examples=[SUBSCRIBER_ID, "ada@example.com"],
+        ),
+    ],
+) -> tuple[SubscriberKey, UUID | str]:
     if "@" not in id_or_email:
         return "id", _id_in_path("sub", "contact", id_or_email)
     # Normalising takes time by the square of the combining marks in a row, so a long text is not looked at.
@@ -122,8 +162,12 @@ class PageNumber:
 
 
 async def _page(
-    page: Annotated[int, Query(description="From 1; anything below is the first.")] = 1,
-    page_size: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT,
+    page: Annotated[
+        int, Query(description="The number of the page, from 1. Anything below means the first.", examples=[1])
+    ] = 1,
+    page_size: Annotated[
+        int, Query(ge=1, le=LIMIT_MAX, description="The most items that a page has.", examples=[100])
+    ] = LIMIT_DEFAULT,
 ) -> PageNumber:
     return PageNumber(max(page, 1), page_size)
 

@@ -32,7 +32,8 @@ from app.dialects.buttondown.schemas import (
     name_key,
     total_of,
 )
-from app.dialects.buttondown.typeids import Ids, Prefix, decode
+from app.dialects.buttondown.typeids import TAG_ID, Ids, Prefix, decode
+from app.errors import Conflict, Duplicate
 from app.frontend import new_router, requires
 from app.logs import shown
 from app.repositories.bulk_actions import Selection
@@ -44,21 +45,59 @@ from app.repositories.subscriptions import SubscriptionChange
 from app.repositories.tags import Tag, TagFields, TagRepository
 from app.values import fold, normalize_name
 
-tags_router = new_router("tags")
-subscribers_router = new_router("subscribers")
-bulk_actions_router = new_router("bulk actions")
+tags_router = new_router("tags", "Tags, their counts and analytics.")
+subscribers_router = new_router("subscribers", "Subscribers, as far as they carry tags.")
+bulk_actions_router = new_router("bulk actions", "Changes of many tags or subscribers at once.")
 
 # What a filter may name, in a query.
 FILTER_MAX = 200
-# What a bulk action may list.
 
-CollisionParam = Annotated[Collision, Header(alias=COLLISION_HEADER)]
-SubscriberCollisionParam = Annotated[SubscriberCollision, Header(alias=COLLISION_HEADER)]
+_LINK: dict[int | str, dict[str, Any]] = {
+    200: {
+        "headers": {
+            "Link": {
+                "description": "The URLs of the next and the previous page, those that there are, by `rel`. Left out "
+                "where they make it too long for clients; `next` and `previous` of the body have them too.",
+                "schema": {"type": "string"},
+            }
+        }
+    }
+}
+
+CollisionParam = Annotated[
+    Collision,
+    Header(
+        alias=COLLISION_HEADER,
+        description="What becomes of a tag that has the name: `no_op` refuses the call, and by `overwrite` the tag "
+        "takes what is sent.",
+    ),
+]
+SubscriberCollisionParam = Annotated[
+    SubscriberCollision,
+    Header(
+        alias=COLLISION_HEADER,
+        description="What becomes of a subscriber that has the address: `no_op` and `fail` refuse the call. By `add` "
+        "it takes what is sent, and is subscribed again. By `overwrite` its tags and metadata are replaced too, and "
+        "one who unsubscribed, bounced or complained is refused.",
+    ),
+]
+TagsModeParam = Annotated[
+    SubscriberCollision,
+    Header(
+        alias=COLLISION_HEADER,
+        description="By `add` the `tags` that are sent are added; by all other values they replace those that it has.",
+    ),
+]
 
 
-@tags_router.post("/v1/tags", status_code=201)
-@requires("tags:write", native="POST /tags")
-async def create_tag(
+@tags_router.post(
+    "/v1/tags",
+    status_code=201,
+    response_description="The tag, which was made.",
+    responses={200: {"model": TagOut, "description": "The tag, which was there and took what was sent."}},
+)
+@requires("tags:write", native="POST /tags", raises=(Duplicate,))
+async def buttondown_create_tag(
     response: Response, tags: Tags, ids: IdsDep, body: TagIn, collision: CollisionParam = "no_op"
 ) -> TagOut:
     """Create a tag. A name that is taken is 400, or, by the collision header, the tag takes what is sent: 200."""
@@ -69,16 +108,23 @@ async def create_tag(
     return TagOut.from_tag(made.tag, ids)
 
 
-@tags_router.get("/v1/tags")
+@tags_router.get("/v1/tags", response_description="A page of tags.", responses=_LINK)
 @requires("tags:read", native="GET /tags")
-async def list_tags(
+async def buttondown_list_tags(
     request: Request,
     response: Response,
     tags: Tags,
     ids: IdsDep,
     page: PageDep,
     only: Annotated[
-        list[str] | None, Query(alias="ids", max_length=FILTER_MAX, description="Only these; repeatable.")
+        list[str] | None,
+        Query(
+            alias="ids",
+            max_length=FILTER_MAX,
+            description=f"Only the tags with these ids, at most {FILTER_MAX}. Repeat it for several; what is "
+            f"nobody's id matches nothing.",
+            examples=[[TAG_ID]],
+        ),
     ] = None,
 ) -> TagListOut:
     """List tags in the order in which they were made."""
@@ -93,40 +139,40 @@ async def list_tags(
     )
 
 
-@tags_router.get("/v1/tags/{id}")
+@tags_router.get("/v1/tags/{id}", response_description="The tag.")
 @requires("tags:read", native="GET /tags/{tag_id}")
-async def get_tag(tags: Tags, ids: IdsDep, tag_id: TagIdDep) -> TagOut:
+async def buttondown_get_tag(tags: Tags, ids: IdsDep, tag_id: TagIdDep) -> TagOut:
     """Retrieve a tag."""
     return TagOut.from_tag(await tags.get(tag_id), ids)
 
 
-@tags_router.patch("/v1/tags/{id}")
-@requires("tags:write", native="PATCH /tags/{tag_id}")
-async def update_tag(tags: Tags, ids: IdsDep, tag_id: TagIdDep, body: TagPatch) -> TagOut:
+@tags_router.patch("/v1/tags/{id}", response_description="The tag, as it is now.")
+@requires("tags:write", native="PATCH /tags/{tag_id}", raises=(Duplicate,))
+async def buttondown_update_tag(tags: Tags, ids: IdsDep, tag_id: TagIdDep, body: TagPatch) -> TagOut:
     """Update a tag. Only what is given changes."""
     clears = {"description", "public_description"}
     changes = {name: value for name, value in body.model_dump().items() if value is not None or name in clears}
     return TagOut.from_tag(await tags.update(tag_id, cast("TagFields", changes)), ids)
 
 
-@tags_router.delete("/v1/tags/{id}", status_code=204)
+@tags_router.delete("/v1/tags/{id}", status_code=204, response_description="The tag is gone.")
 @requires("tags:write", native="DELETE /tags/{tag_id}")
-async def delete_tag(tags: Tags, tag_id: TagIdDep, _ids: IdsDep) -> None:
+async def buttondown_delete_tag(tags: Tags, tag_id: TagIdDep, _ids: IdsDep) -> None:
     """Delete a tag, and take it from all subscribers."""
     await tags.delete(tag_id)
 
 
-@tags_router.get("/v1/tags/{id}/analytics")
+@tags_router.get("/v1/tags/{id}/analytics", response_description="How the tag does.")
 @requires("tags:read", native="GET /tags/{tag_id}/contacts")
-async def get_tag_analytics(tag_contacts: TagContacts, tag_id: TagIdDep, _ids: IdsDep) -> TagAnalyticsOut:
-    """How many subscribers were created with the tag. The rates are 0: this service sends no mail."""
+async def buttondown_get_tag_analytics(tag_contacts: TagContacts, tag_id: TagIdDep, _ids: IdsDep) -> TagAnalyticsOut:
+    """Count the subscribers that were created with the tag. The rates are 0: this service sends no mail."""
     count = await tag_contacts.count_made_with(tag_id)
     return TagAnalyticsOut(created_subscribers=count, open_rate=0.0, click_rate=0.0)
 
 
-@subscribers_router.get("/v1/subscribers")
+@subscribers_router.get("/v1/subscribers", response_description="A page of subscribers.", responses=_LINK)
 @requires("contacts:read", "tags:read", native="GET /contacts")
-async def list_subscribers(
+async def buttondown_list_subscribers(
     request: Request,
     response: Response,
     subscribers: Subscribers,
@@ -136,10 +182,23 @@ async def list_subscribers(
     page: PageDep,
     carrying: Annotated[
         list[str] | None,
-        Query(alias="tag", max_length=FILTER_MAX, description="A name or id; of several, one is enough."),
+        Query(
+            alias="tag",
+            max_length=FILTER_MAX,
+            description=f"Only those who carry this tag, by name or id. Repeat it for several, at most {FILTER_MAX}: "
+            "one of them is enough.",
+            examples=[["VIP"], [TAG_ID]],
+        ),
     ] = None,
     not_carrying: Annotated[
-        list[str] | None, Query(alias="-tag", max_length=FILTER_MAX, description="A name or id; of several, none.")
+        list[str] | None,
+        Query(
+            alias="-tag",
+            max_length=FILTER_MAX,
+            description="Only those who do not carry this tag, by name or id. Repeat it for several, at most "
+            f"{FILTER_MAX}: none of them.",
+            examples=[["Churned"]],
+        ),
     ] = None,
 ) -> SubscriberListOut:
     """List subscribers, the newest first."""
@@ -155,9 +214,11 @@ async def list_subscribers(
     )
 
 
-@subscribers_router.post("/v1/subscribers", status_code=201)
-@requires("contacts:write", "tags:write", native="POST /contacts")
-async def create_subscriber(
+@subscribers_router.post(
+    "/v1/subscribers", status_code=201, response_description="The subscriber, which was made, or took what was sent."
+)
+@requires("contacts:write", "tags:write", native="POST /contacts", raises=(Duplicate,))
+async def buttondown_create_subscriber(
     subscribers: Subscribers,
     contact_tags: ContactTags,
     tags: Tags,
@@ -182,25 +243,25 @@ async def create_subscriber(
     return await _with_tags(contact_tags, found, ids)
 
 
-@subscribers_router.get("/v1/subscribers/{id_or_email}")
+@subscribers_router.get("/v1/subscribers/{id_or_email}", response_description="The subscriber.")
 @requires("contacts:read", "tags:read", native="GET /contacts/{contact_id}")
-async def get_subscriber(
+async def buttondown_get_subscriber(
     subscribers: Subscribers, contact_tags: ContactTags, ids: IdsDep, named: NamedSubscriberDep
 ) -> SubscriberOut:
     """Retrieve a subscriber."""
     return await _with_tags(contact_tags, await subscribers.get(*named), ids)
 
 
-@subscribers_router.patch("/v1/subscribers/{id_or_email}")
-@requires("contacts:write", "tags:write", native="PATCH /contacts/{contact_id}")
-async def update_subscriber(
+@subscribers_router.patch("/v1/subscribers/{id_or_email}", response_description="The subscriber, as it is now.")
+@requires("contacts:write", "tags:write", native="PATCH /contacts/{contact_id}", raises=(Duplicate,))
+async def buttondown_update_subscriber(
     subscribers: Subscribers,
     contact_tags: ContactTags,
     tags: Tags,
     ids: IdsDep,
     named: NamedSubscriberDep,
     body: SubscriberPatch,
-    collision: SubscriberCollisionParam = "no_op",
+    collision: TagsModeParam = "no_op",
 ) -> SubscriberOut:
     """Update a subscriber. `tags` are all that it carries then; by the collision header `add` they are added."""
     given = _given(body)
@@ -216,18 +277,20 @@ async def update_subscriber(
     return await _with_tags(contact_tags, changed, ids)
 
 
-@subscribers_router.delete("/v1/subscribers/{id_or_email}", status_code=204)
+@subscribers_router.delete(
+    "/v1/subscribers/{id_or_email}", status_code=204, response_description="The subscriber is gone from the newsletter."
+)
 @requires("contacts:write", native="DELETE /contacts/{contact_id}/audiences/{slug}")
-async def delete_subscriber(subscribers: Subscribers, named: NamedSubscriberDep, _ids: IdsDep) -> None:
+async def buttondown_delete_subscriber(subscribers: Subscribers, named: NamedSubscriberDep, _ids: IdsDep) -> None:
     """Delete a subscriber, with its tags. One that other newsletters know stays there."""
     found = await subscribers.get(*named)
     await subscribers.delete(found.contact.id)
 
 
-@bulk_actions_router.post("/v1/bulk_actions", status_code=201)
-@requires("tags:write", native="POST /tags/{tag_id}/contacts")
-async def create_bulk_action(bulk_actions: BulkActions, ids: IdsDep, body: BulkActionIn) -> BulkActionOut:
-    """Tag or un-tag many subscribers, or color or delete many tags; at once, all of it or nothing."""
+@bulk_actions_router.post("/v1/bulk_actions", status_code=201, response_description="The bulk action, which is done.")
+@requires("tags:write", native="POST /tags/{tag_id}/contacts", raises=(Conflict,))
+async def buttondown_create_bulk_action(bulk_actions: BulkActions, ids: IdsDep, body: BulkActionIn) -> BulkActionOut:
+    """Tag or un-tag many subscribers, or color or delete many tags. At once, all of it or nothing."""
     asked = body.metadata
     sent = {name: value for name, value in asked.model_dump().items() if name in READ_BY[body.type]}
     if body.type == "apply_tags":
@@ -242,10 +305,12 @@ async def create_bulk_action(bulk_actions: BulkActions, ids: IdsDep, body: BulkA
     return BulkActionOut.from_bulk_action(done, ids)
 
 
-@bulk_actions_router.get("/v1/bulk_actions/{id}")
+@bulk_actions_router.get("/v1/bulk_actions/{id}", response_description="The bulk action.")
 @requires("tags:read", native="GET /events")
-async def get_bulk_action(bulk_actions: BulkActions, ids: IdsDep, bulk_action_id: BulkActionIdDep) -> BulkActionOut:
-    """Retrieve a bulk action, which is done."""
+async def buttondown_get_bulk_action(
+    bulk_actions: BulkActions, ids: IdsDep, bulk_action_id: BulkActionIdDep
+) -> BulkActionOut:
+    """Retrieve a bulk action. It is done, and was when it was made."""
     return BulkActionOut.from_bulk_action(await bulk_actions.get(bulk_action_id), ids)
 
 

@@ -10,6 +10,12 @@ from uuid import UUID
 
 Prefix: TypeAlias = Literal["sub_tag", "sub", "news", "bulk_action"]
 
+# For examples.
+TAG_ID = "sub_tag_01m82bpex7eefbgf5fbbbewdzp"
+SUBSCRIBER_ID = "sub_01m82bpf2yeh2v6ekppzp0c9mm"
+BULK_ACTION_ID = "bulk_action_01m82bpf50fmrrwkwt1ce2tfjf"
+NEWSLETTER_ID = "news_01m82bper1f888yfjx5ee7wjk1"
+
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES = {character: value for value, character in enumerate(_ALPHABET)}
 _LENGTH = 26

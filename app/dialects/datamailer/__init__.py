@@ -10,6 +10,7 @@ from starlette.responses import Response
 from app.bodies import parse_json
 from app.dialects.datamailer.checks import refusal
 from app.dialects.datamailer.router import contacts_router, subscriptions_router, tags_router
+from app.dialects.datamailer.schemas import ErrorOut
 from app.errors import (
     AppError,
     Conflict,
@@ -32,7 +33,7 @@ from app.errors import (
     Unreadable,
     UnsupportedMediaType,
 )
-from app.frontend import FrontEnd, error_response, read_authorization
+from app.frontend import About, FrontEnd, error_response, read_authorization
 
 _UNAUTHENTICATED = {
     "missing": "missing_authorization",
@@ -133,4 +134,24 @@ DATAMAILER = FrontEnd(
     read_token=read_token,
     render_error=render_error,
     parse_body=parse_body,
+    about=About(
+        "Datamailer's API of contacts and their tags, over Polytag. A client written for Datamailer works after a "
+        "change of its base URL and key. Bodies and queries name the audience and the client that they speak for.",
+        security_schemes={
+            "bearerAuth": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "`Authorization: Bearer <key>`. A key begins with `ptag_`.",
+            },
+        },
+        error_schema=ErrorOut,
+        error_examples={
+            NotFound: (NotFound("contact", 7),),
+            InvalidInput: (
+                refusal({"email": "required"}),
+                refusal({"client": "forbidden"}),
+            ),
+            UnsupportedMediaType: (UnsupportedMediaType("application/json", encoding="gzip"),),
+        },
+    ),
 )

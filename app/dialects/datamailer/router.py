@@ -1,14 +1,15 @@
 """Datamailer's paths: the three tag calls, and those of contacts and subscriptions that a client needs besides."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, get_args
 
-from fastapi import Body, Depends, Query, Request
+from fastapi import Body, Depends, Path, Query, Request
 from pydantic import WithJsonSchema
 from starlette.convertors import Convertor, register_url_convertor
 
 from app.dependencies import Audiences, ContactTags, PrincipalDep, Subscribers, Tags
 from app.dialects.datamailer.checks import (
+    FILTER_TAGS_MAX,
     FILTERS_NOT_SERVED,
     LIMIT_DEFAULT,
     LIMIT_MAX,
@@ -27,12 +28,16 @@ from app.dialects.datamailer.checks import (
     refusal,
 )
 from app.dialects.datamailer.schemas import (
+    AUDIENCE_SCHEMA,
+    CLIENT_SCHEMA,
+    EMAIL_SCHEMA,
     Addressed,
     ContactIn,
     ContactList,
     ContactStatus,
     ContactStatusWithTags,
     Scoped,
+    Status,
     SubscribeIn,
     TagsIn,
     Unsubscribed,
@@ -41,17 +46,18 @@ from app.dialects.datamailer.schemas import (
     status_of,
 )
 from app.errors import NotFound
-from app.frontend import new_router, requires
-from app.pagination import PageRequest
+from app.frontend import NEEDED, new_router, requires
+from app.pagination import CURSOR_EXAMPLE, PageRequest
 from app.repositories.audiences import AudienceRepository
 from app.repositories.base import Principal
 from app.repositories.contact_tags import ContactTagRepository, TagChange
 from app.repositories.subscribers import Subscriber, SubscriberChange, SubscriberRepository
 from app.repositories.subscriptions import SubscriptionChange
+from app.values import SLUG_MAX_LENGTH
 
-tags_router = new_router("tags")
-contacts_router = new_router("contacts")
-subscriptions_router = new_router("subscriptions")
+tags_router = new_router("tags", "The tags of a contact in an audience.")
+contacts_router = new_router("contacts", "Contacts and their status in an audience.")
+subscriptions_router = new_router("subscriptions", "Subscribing and unsubscribing, with tags.")
 
 
 class _Digits(Convertor[str]):
@@ -79,6 +85,29 @@ _NUMBER_MAX = 2**63 - 1
 _BODY_IS_NEEDED = {"requestBody": {"required": True}}
 
 
+ContactIdParam = Annotated[
+    str, Path(description="Id of the contact."), WithJsonSchema({"type": "integer", "minimum": 1, "examples": [1]})
+]
+TagSlugParam = Annotated[
+    str,
+    Path(
+        description="Slug of the tag. It is brought into the form of slugs first: small letters, and hyphens "
+        "between them."
+    ),
+    WithJsonSchema(
+        {"type": "string", "pattern": f"^{_Slug.regex}$", "maxLength": SLUG_MAX_LENGTH, "examples": ["early-bird"]}
+    ),
+]
+AudienceParam = Annotated[
+    str, Query(description="Slug of the audience."), WithJsonSchema({**AUDIENCE_SCHEMA, NEEDED: True})
+]
+ClientParam = Annotated[
+    str,
+    Query(description="Slug of the client that the key belongs to."),
+    WithJsonSchema({**CLIENT_SCHEMA, NEEDED: True}),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class _Subject:
     """The contact that a tag call is about, in the audience that it names."""
@@ -91,10 +120,18 @@ async def _subject(
     subscribers: Subscribers,
     audiences: Audiences,
     principal: PrincipalDep,
-    contact_id: str,
+    contact_id: ContactIdParam,
     body: Scoped | None = None,
-    audience: Annotated[str, Query(description="Slug of the audience, where there is no body.")] = "",
-    client: Annotated[str, Query(description="Slug of the key's client, where there is no body.")] = "",
+    audience: Annotated[
+        str,
+        Query(description="Slug of the audience. Needed where there is no body."),
+        WithJsonSchema(AUDIENCE_SCHEMA),
+    ] = "",
+    client: Annotated[
+        str,
+        Query(description="Slug of the client that the key belongs to. Needed where there is no body."),
+        WithJsonSchema(CLIENT_SCHEMA),
+    ] = "",
 ) -> _Subject:
     return await _find_subject(
         subscribers, audiences, principal, contact_id, body or Scoped(audience=audience, client=client)
@@ -104,14 +141,18 @@ async def _subject(
 _SubjectDep = Annotated[_Subject, Depends(_subject)]
 
 
-@tags_router.put("/api/contacts/{contact_id:datamailer_id}/tags", openapi_extra=_BODY_IS_NEEDED)
+@tags_router.put(
+    "/api/contacts/{contact_id:datamailer_id}/tags",
+    openapi_extra=_BODY_IS_NEEDED,
+    response_description="How things stand with the contact, and all its tags.",
+)
 @requires("tags:write", "contacts:read", native="PUT /contacts/{contact_id}/tags")
-async def replace_contact_tags(
+async def datamailer_replace_contact_tags(
     contact_tags: ContactTags,
     subscribers: Subscribers,
     audiences: Audiences,
     principal: PrincipalDep,
-    contact_id: str,
+    contact_id: ContactIdParam,
     body: Annotated[TagsIn, Body(default_factory=TagsIn)],
 ) -> ContactStatusWithTags:
     """Replace all tags that a contact carries in an audience. Names that mean no tag make one."""
@@ -120,40 +161,76 @@ async def replace_contact_tags(
     return await _change_tags(contact_tags, subject, change)
 
 
-@tags_router.post("/api/contacts/{contact_id:datamailer_id}/tags/{tag_slug:datamailer_slug}")
+@tags_router.post(
+    "/api/contacts/{contact_id:datamailer_id}/tags/{tag_slug:datamailer_slug}",
+    response_description="How things stand with the contact, and all its tags.",
+)
 @requires("tags:write", "contacts:read", native="PUT /contacts/{contact_id}/tags/{slug}")
-async def add_contact_tag(contact_tags: ContactTags, subject: _SubjectDep, tag_slug: str) -> ContactStatusWithTags:
+async def datamailer_add_contact_tag(
+    contact_tags: ContactTags, subject: _SubjectDep, tag_slug: TagSlugParam
+) -> ContactStatusWithTags:
     """Add one tag. A slug that means no tag makes one, named after it."""
     change = TagChange(subject.subscriber.contact.id, add=[check_tag(tag_slug)])
     return await _change_tags(contact_tags, subject, change)
 
 
-@tags_router.delete("/api/contacts/{contact_id:datamailer_id}/tags/{tag_slug:datamailer_slug}")
+@tags_router.delete(
+    "/api/contacts/{contact_id:datamailer_id}/tags/{tag_slug:datamailer_slug}",
+    response_description="How things stand with the contact, and the tags that are left.",
+)
 @requires("tags:write", "contacts:read", native="DELETE /contacts/{contact_id}/tags/{slug}")
-async def remove_contact_tag(contact_tags: ContactTags, subject: _SubjectDep, tag_slug: str) -> ContactStatusWithTags:
+async def datamailer_remove_contact_tag(
+    contact_tags: ContactTags, subject: _SubjectDep, tag_slug: TagSlugParam
+) -> ContactStatusWithTags:
     """Remove one tag. No error when the contact does not carry it, or when there is no such tag."""
     change = TagChange(subject.subscriber.contact.id, remove=[check_tag(tag_slug)])
     return await _change_tags(contact_tags, subject, change)
 
 
-@contacts_router.get("/api/contacts")
+@contacts_router.get("/api/contacts", response_description="A page of contacts.")
 @requires("contacts:read", "tags:read", native="GET /contacts")
-async def list_contacts(
+async def datamailer_list_contacts(
     request: Request,
     all_tags: Tags,
     contact_tags: ContactTags,
     subscribers: Subscribers,
     audiences: Audiences,
     principal: PrincipalDep,
-    audience: Annotated[str, Query(description="Slug of the audience.")] = "",
-    client: Annotated[str, Query(description="Slug of the key's client.")] = "",
-    tags: Annotated[str, Query(description="Names or slugs with commas between; a contact carries all of them.")] = "",
-    subscription_status: Annotated[str, Query(description="pending, subscribed or unsubscribed.")] = "",
-    cursor: Annotated[str, Query(description="The `next_cursor` of the page before.")] = "",
-    offset: Annotated[str, Query(description="The vendor's other name of `cursor`.")] = "",
+    audience: AudienceParam = "",
+    client: ClientParam = "",
+    tags: Annotated[
+        str,
+        Query(
+            description="Only those who carry all of these tags: names or slugs with commas between, at most "
+            f"{FILTER_TAGS_MAX}.",
+            examples=["vip,early-bird"],
+        ),
+    ] = "",
+    subscription_status: Annotated[
+        str,
+        Query(description="Only those whose agreement with this client has this status."),
+        WithJsonSchema({"type": "string", "enum": list(get_args(Status))}),
+    ] = "",
+    cursor: Annotated[
+        str,
+        Query(
+            description="The `next_cursor` of the page before, as it is, with the same filters.",
+            examples=[CURSOR_EXAMPLE],
+        ),
+    ] = "",
+    offset: Annotated[
+        str,
+        Query(
+            description="Another name of `cursor`, which counts where both are sent.",
+            examples=[CURSOR_EXAMPLE],
+        ),
+    ] = "",
     limit: Annotated[
-        Annotated[str | None, WithJsonSchema({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX})],
-        Query(description=f"The most contacts that are wanted; {LIMIT_DEFAULT} if left out."),
+        Annotated[
+            str | None,
+            WithJsonSchema({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "examples": [LIMIT_DEFAULT]}),
+        ],
+        Query(description=f"The most contacts that a page has, {LIMIT_DEFAULT} if left out."),
     ] = None,
 ) -> ContactList:
     """List the contacts that this client has an agreement with, with their tags."""
@@ -180,9 +257,13 @@ async def list_contacts(
     )
 
 
-@contacts_router.post("/api/contacts", openapi_extra=_BODY_IS_NEEDED)
+@contacts_router.post(
+    "/api/contacts",
+    openapi_extra=_BODY_IS_NEEDED,
+    response_description="How things stand with the contact, and all its tags.",
+)
 @requires("contacts:write", "tags:write", native="POST /contacts")
-async def upsert_contact(
+async def datamailer_upsert_contact(
     contact_tags: ContactTags,
     subscribers: Subscribers,
     audiences: Audiences,
@@ -196,26 +277,34 @@ async def upsert_contact(
     return await _with_tags_now(contact_tags, done, scope)
 
 
-@contacts_router.get("/api/contacts/status")
+@contacts_router.get("/api/contacts/status", response_description="How things stand with the address.")
 @requires("contacts:read", native="GET /contacts/{contact_id}/audiences")
-async def get_contact_status(
+async def datamailer_get_contact_status(
     subscribers: Subscribers,
     audiences: Audiences,
     principal: PrincipalDep,
-    email: Annotated[str, Query(description="The address; compared whatever its case.")] = "",
-    audience: Annotated[str, Query(description="Slug of the audience.")] = "",
-    client: Annotated[str, Query(description="Slug of the key's client.")] = "",
+    email: Annotated[
+        str,
+        Query(description="The address. Compared whatever its case."),
+        WithJsonSchema({**EMAIL_SCHEMA, NEEDED: True}),
+    ] = "",
+    audience: AudienceParam = "",
+    client: ClientParam = "",
 ) -> ContactStatus:
-    """How things stand with an address. One that is not known here is no error: `exists` is false then."""
+    """Tell how things stand with an address. One that is not known here is no error: `exists` is false then."""
     body = Addressed(email=email, audience=audience, client=client)
     scope = await check_scope(body, principal, audiences, finds_audience=True)
     found = await subscribers.find("email", scope.email, audience=scope.audience)
     return ContactStatus(**status_of(found, email=scope.email, audience=scope.audience, client=scope.client))
 
 
-@subscriptions_router.post("/api/subscriptions/subscribe", openapi_extra=_BODY_IS_NEEDED)
+@subscriptions_router.post(
+    "/api/subscriptions/subscribe",
+    openapi_extra=_BODY_IS_NEEDED,
+    response_description="How things stand with the contact, and all its tags.",
+)
 @requires("contacts:write", "tags:write", native="PUT /contacts/{contact_id}/audiences/{slug}")
-async def subscribe(
+async def datamailer_subscribe(
     contact_tags: ContactTags,
     subscribers: Subscribers,
     audiences: Audiences,
@@ -230,9 +319,13 @@ async def subscribe(
     return await _with_tags_now(contact_tags, done, scope)
 
 
-@subscriptions_router.post("/api/subscriptions/unsubscribe", openapi_extra=_BODY_IS_NEEDED)
+@subscriptions_router.post(
+    "/api/subscriptions/unsubscribe",
+    openapi_extra=_BODY_IS_NEEDED,
+    response_description="How things stand with the contact.",
+)
 @requires("contacts:write", native="PUT /contacts/{contact_id}/audiences/{slug}")
-async def unsubscribe(
+async def datamailer_unsubscribe(
     subscribers: Subscribers,
     audiences: Audiences,
     principal: PrincipalDep,

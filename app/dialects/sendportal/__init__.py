@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.dialects.sendportal.bodies import parse_body
-from app.dialects.sendportal.checks import EMAIL_TAKEN, NO_SUBSCRIBER, TAG_NAME_TAKEN
+from app.dialects.sendportal.checks import EMAIL_TAKEN, NO_SUBSCRIBER, TAG_NAME_TAKEN, broken
 from app.dialects.sendportal.router import (
     ping_router,
     subscriber_tags_router,
@@ -18,6 +18,7 @@ from app.dialects.sendportal.router import (
     tag_subscribers_router,
     tags_router,
 )
+from app.dialects.sendportal.schemas import ErrorOut
 from app.errors import (
     AppError,
     Conflict,
@@ -41,7 +42,7 @@ from app.errors import (
     Unreadable,
     UnsupportedMediaType,
 )
-from app.frontend import FrontEnd, error_response, read_authorization
+from app.frontend import About, FrontEnd, error_response, read_authorization
 from app.rate_limits import Quota
 
 _STATUSES: dict[type[AppError], int] = {
@@ -159,6 +160,32 @@ SENDPORTAL = FrontEnd(
     render_error=render_error,
     parse_body=parse_body,
     one_audience=True,
+    about=About(
+        "SendPortal's API of tags and subscribers, over Polytag. A client written for SendPortal works after a "
+        "change of its base URL and key. Bodies are JSON or forms, and fields that are in the query string join "
+        "them. A POST that asks by `_method` or `X-HTTP-Method-Override` to be taken for another method is refused.",
+        security_schemes={
+            "bearerAuth": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "`Authorization: Bearer <key>`. A key begins with `ptag_`.",
+            },
+            "apiTokenAuth": {
+                "type": "apiKey",
+                "in": "query",
+                "name": "api_token",
+                "description": "The key in the query, for clients that cannot send the header. Proxies may log it.",
+            },
+        },
+        error_schema=ErrorOut,
+        error_examples={
+            NotFound: (NotFound("tag", 7), NotFound("contact", 7)),
+            InvalidInput: (InvalidInput([broken("required", "The name field is required.", "name")]),),
+            UnsupportedMediaType: (UnsupportedMediaType("application/json", encoding="gzip"),),
+            # What cannot be read is no input here.
+            Unreadable: (),
+        },
+    ),
     rate_headers=rate_headers,
     # As Laravel has it from the start.
     cross_origin="/api/",

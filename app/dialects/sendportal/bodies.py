@@ -13,13 +13,11 @@ from pydantic import MISSING
 from starlette.requests import Request
 
 from app.bodies import parse_json
-from app.dialects.sendportal.schemas import In, NewSubscriberIn, SubscribersIn, TagIn, TagsIn
+from app.dialects.sendportal.schemas import FORM, In, NewSubscriberIn, SubscribersIn, TagIn, TagsIn
 from app.errors import FieldError, InvalidInput, Unreadable
 
 # A form of more pairs takes seconds of a process that serves others too. Twice the longest list there is.
 FIELDS_MAX = 20_000
-
-_FORM = "application/x-www-form-urlencoded"
 
 # The names of all fields that there are anywhere. Others are passed over, however many.
 _FIELDS = frozenset(
@@ -41,7 +39,7 @@ def parse_body(media_type: str | None, body: bytes) -> object:
     try:
         if "/json" in declared or "+json" in declared:
             value = parse_json(body)
-        elif declared.partition(";")[0].strip() == _FORM:
+        elif declared.partition(";")[0].strip() == FORM:
             value = read_pairs(body, "body")
     except Unreadable:
         return {}

@@ -69,6 +69,11 @@ class _Element:
     number: int | None
 
 
+def broken(rule: str, detail: str, *place: str | int) -> FieldError:
+    """A field of the body that breaks one of Laravel's rules."""
+    return FieldError(("body", *place), rule, detail)
+
+
 class Check:
     """One request being looked at. What is wrong is collected, and raised by `done`."""
 
@@ -83,7 +88,7 @@ class Check:
 
     def refuse(self, rule: str, detail: str, *place: str | int) -> None:
         """Note that the field at this place breaks this rule."""
-        self._errors.append(FieldError(("body", *place), rule, detail))
+        self._errors.append(broken(rule, detail, *place))
 
     async def name(self, tags: TagRepository, *, of: int | None = None) -> str:
         """A tag's name, which no tag has but the one `of` this number. The verb looks again; its word counts."""

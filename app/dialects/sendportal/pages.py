@@ -31,16 +31,29 @@ _OFFSET_MAX = 10**12
 # How many page numbers there are on either side of the current one, where not all are shown.
 _ON_EACH_SIDE = 3
 
+_SIZE = WithJsonSchema({"type": "integer", "minimum": 1, "maximum": PER_PAGE_MAX, "examples": [100]})
 
 PageParam = Annotated[
     str | None,
-    Query(description="The number of the page, from 1; what is none means 1."),
-    WithJsonSchema({"type": "integer", "minimum": 1}),
+    Query(description="The number of the page, from 1. What is none means 1."),
+    WithJsonSchema({"type": "integer", "minimum": 1, "examples": [1]}),
 ]
 PerPageParam = Annotated[
     str | None,
-    Query(description=f"How many a page has: {PER_PAGE_DEFAULT}, or as many as are asked for, up to {PER_PAGE_MAX:,}."),
-    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": PER_PAGE_MAX}),
+    Query(
+        description=f"The most items that a page has, {PER_PAGE_DEFAULT} if left out. What is beyond "
+        f"{PER_PAGE_MAX:,} means {PER_PAGE_MAX:,}, and 0 means {PER_PAGE_OF_NONE}."
+    ),
+    _SIZE,
+]
+
+LongPerPageParam = Annotated[
+    str | None,
+    Query(
+        description=f"The most items that a page has, {WHOLE_MAX:,} if left out. Without this and `page`, a list of "
+        f"up to {WHOLE_MAX:,} is answered whole. What is beyond {PER_PAGE_MAX:,} means {PER_PAGE_MAX:,}."
+    ),
+    _SIZE,
 ]
 
 
@@ -65,7 +78,7 @@ async def _page_of_subscribers(page: PageParam = None) -> Paging:
     return Paging(_page(page), PER_PAGE_DEFAULT, says_per_page=False)
 
 
-async def _optional_paging(page: PageParam = None, per_page: PerPageParam = None) -> Paging | None:
+async def _optional_paging(page: PageParam = None, per_page: LongPerPageParam = None) -> Paging | None:
     if page is None and per_page is None:
         return None
     if per_page is None:

@@ -36,8 +36,9 @@ from app.dialects.sendportal.schemas import (
     TagOut,
     TagPage,
     TagsIn,
+    form_of,
 )
-from app.errors import NotFound
+from app.errors import Duplicate, NotFound
 from app.frontend import new_router, public, requires
 from app.logs import shown
 from app.repositories.base import Principal
@@ -46,22 +47,21 @@ from app.repositories.subscribers import SubscriberRepository
 from app.repositories.tag_contacts import ContactRefs, TagContactRepository
 from app.repositories.tags import TagRepository
 
-subscriber_tags_router = new_router("subscriber tags")
-tags_router = new_router("tags")
-tag_subscribers_router = new_router("tag subscribers")
-subscribers_router = new_router("subscribers")
-ping_router = new_router("ping")
+subscriber_tags_router = new_router("subscriber tags", "The tags of a subscriber.")
+tags_router = new_router("tags", "Tags.")
+tag_subscribers_router = new_router("tag subscribers", "The subscribers of a tag.")
+subscribers_router = new_router("subscribers", "Subscribers, as far as they carry tags.")
+ping_router = new_router("ping", "Whether the service is alive.")
 
 # Text, since what is no number is 404 like one that nothing has, and a number may have more digits than are read.
-TagParam = Annotated[str, Path(description="Id of the tag."), WithJsonSchema({"type": "integer", "minimum": 1})]
-SubscriberParam = Annotated[
-    str, Path(description="Id of the subscriber."), WithJsonSchema({"type": "integer", "minimum": 1})
-]
+_NUMBER = WithJsonSchema({"type": "integer", "minimum": 1, "examples": [1]})
+TagParam = Annotated[str, Path(description="Id of the tag."), _NUMBER]
+SubscriberParam = Annotated[str, Path(description="Id of the subscriber."), _NUMBER]
 
 
-@subscriber_tags_router.get("/api/v1/subscribers/{subscriber}/tags")
+@subscriber_tags_router.get("/api/v1/subscribers/{subscriber}/tags", response_description="All tags of the subscriber.")
 @requires("tags:read", native="GET /contacts/{contact_id}/tags")
-async def list_subscriber_tags(
+async def sendportal_list_subscriber_tags(
     contact_tags: ContactTags, subscribers: Subscribers, subscriber: SubscriberParam
 ) -> TagList:
     """List the tags of a subscriber."""
@@ -69,9 +69,13 @@ async def list_subscriber_tags(
     return TagList(data=[TagOut.from_tag(tag) for tag in found])
 
 
-@subscriber_tags_router.post("/api/v1/subscribers/{subscriber}/tags")
+@subscriber_tags_router.post(
+    "/api/v1/subscribers/{subscriber}/tags",
+    response_description="All tags of the subscriber, as they are now.",
+    openapi_extra=form_of(TagsIn),
+)
 @requires("tags:write", native="POST /contacts/{contact_id}/tags")
-async def add_subscriber_tags(
+async def sendportal_add_subscriber_tags(
     request: Request,
     contact_tags: ContactTags,
     subscribers: Subscribers,
@@ -84,9 +88,13 @@ async def add_subscriber_tags(
     return await _change_tags(contact_tags, TagChange(await _subscriber_id(subscribers, subscriber), add=refs))
 
 
-@subscriber_tags_router.put("/api/v1/subscribers/{subscriber}/tags")
+@subscriber_tags_router.put(
+    "/api/v1/subscribers/{subscriber}/tags",
+    response_description="All tags of the subscriber, as they are now.",
+    openapi_extra=form_of(TagsIn),
+)
 @requires("tags:write", native="PUT /contacts/{contact_id}/tags")
-async def replace_subscriber_tags(
+async def sendportal_replace_subscriber_tags(
     request: Request,
     contact_tags: ContactTags,
     subscribers: Subscribers,
@@ -100,9 +108,13 @@ async def replace_subscriber_tags(
     return await _change_tags(contact_tags, TagChange(contact_id, add=refs, replace=True))
 
 
-@subscriber_tags_router.delete("/api/v1/subscribers/{subscriber}/tags")
+@subscriber_tags_router.delete(
+    "/api/v1/subscribers/{subscriber}/tags",
+    response_description="The tags that are left.",
+    openapi_extra=form_of(TagsIn),
+)
 @requires("tags:write", native="DELETE /contacts/{contact_id}/tags")
-async def remove_subscriber_tags(
+async def sendportal_remove_subscriber_tags(
     request: Request,
     contact_tags: ContactTags,
     subscribers: Subscribers,
@@ -115,18 +127,20 @@ async def remove_subscriber_tags(
     return await _change_tags(contact_tags, TagChange(await _subscriber_id(subscribers, subscriber), remove=refs))
 
 
-@tags_router.get("/api/v1/tags")
+@tags_router.get("/api/v1/tags", response_description="A page of tags.")
 @requires("tags:read", native="GET /tags")
-async def list_tags(request: Request, tags: Tags, paging: PagingDep) -> TagPage:
+async def sendportal_list_tags(request: Request, tags: Tags, paging: PagingDep) -> TagPage:
     """List tags by name."""
     found = await tags.list(paging.request())
     shown_tags = [TagOut.from_tag(tag) for tag in found.items]
     return TagPage(data=shown_tags, **page_fields(request, paging, len(shown_tags), found.total or 0))
 
 
-@tags_router.post("/api/v1/tags", status_code=201)
-@requires("tags:write", bulk=True, native="POST /tags")
-async def create_tag(
+@tags_router.post(
+    "/api/v1/tags", status_code=201, response_description="The tag, which was made.", openapi_extra=form_of(TagIn)
+)
+@requires("tags:write", bulk=True, native="POST /tags", raises=(Duplicate,))
+async def sendportal_create_tag(
     request: Request,
     tags: Tags,
     tag_contacts: TagContacts,
@@ -148,37 +162,39 @@ async def create_tag(
     return NewTagAnswer(data=NewTagOut.from_tag(made.tag, carriers))
 
 
-@tags_router.get("/api/v1/tags/{tag}")
+@tags_router.get("/api/v1/tags/{tag}", response_description="The tag.")
 @requires("tags:read", native="GET /tags/{tag_id}")
-async def get_tag(tags: Tags, tag: TagParam) -> TagAnswer:
+async def sendportal_get_tag(tags: Tags, tag: TagParam) -> TagAnswer:
     """Retrieve a tag."""
     return TagAnswer(data=TagOut.from_tag(await tags.get(await _tag_id(tags, tag))))
 
 
-@tags_router.put("/api/v1/tags/{tag}")
-@requires("tags:write", native="PATCH /tags/{tag_id}")
-async def replace_tag(request: Request, tags: Tags, tag: TagParam, body: TagIn | None = None) -> TagAnswer:
+@tags_router.put("/api/v1/tags/{tag}", response_description="The tag, as it is now.", openapi_extra=form_of(TagIn))
+@requires("tags:write", native="PATCH /tags/{tag_id}", raises=(Duplicate,))
+async def sendportal_replace_tag(request: Request, tags: Tags, tag: TagParam, body: TagIn | None = None) -> TagAnswer:
     """Rename a tag. A name that is taken is refused; `subscribers` is passed over."""
     return await _rename(request, tags, tag, body)
 
 
-@tags_router.patch("/api/v1/tags/{tag}")
-@requires("tags:write", native="PATCH /tags/{tag_id}")
-async def update_tag(request: Request, tags: Tags, tag: TagParam, body: TagIn | None = None) -> TagAnswer:
-    """The same as PUT."""
+@tags_router.patch("/api/v1/tags/{tag}", response_description="The tag, as it is now.", openapi_extra=form_of(TagIn))
+@requires("tags:write", native="PATCH /tags/{tag_id}", raises=(Duplicate,))
+async def sendportal_update_tag(request: Request, tags: Tags, tag: TagParam, body: TagIn | None = None) -> TagAnswer:
+    """Rename a tag, the same as by PUT."""
     return await _rename(request, tags, tag, body)
 
 
-@tags_router.delete("/api/v1/tags/{tag}", status_code=204)
+@tags_router.delete("/api/v1/tags/{tag}", status_code=204, response_description="The tag is gone.")
 @requires("tags:write", native="DELETE /tags/{tag_id}")
-async def delete_tag(tags: Tags, tag: TagParam) -> None:
+async def sendportal_delete_tag(tags: Tags, tag: TagParam) -> None:
     """Delete a tag, and take it from all subscribers."""
     await tags.delete(await _tag_id(tags, tag))
 
 
-@tag_subscribers_router.get("/api/v1/tags/{tag}/subscribers")
+@tag_subscribers_router.get(
+    "/api/v1/tags/{tag}/subscribers", response_description="The subscribers of the tag, all or a page of them."
+)
 @requires("tags:read", "contacts:read", native="GET /tags/{tag_id}/contacts")
-async def list_tag_subscribers(
+async def sendportal_list_tag_subscribers(
     request: Request,
     tags: Tags,
     tag_contacts: TagContacts,
@@ -186,13 +202,17 @@ async def list_tag_subscribers(
     tag: TagParam,
     paging: OptionalPagingDep,
 ) -> SubscriberList | SubscriberPage:
-    """List the subscribers of a tag: all of them, or pages where those are asked for or there are more than 1,000."""
+    """List the subscribers of a tag. All of them, or a page where one is asked for or there are more than 1,000."""
     return await _list_carriers(request, tag_contacts, subscribers, await _tag_id(tags, tag), paging, was_written=False)
 
 
-@tag_subscribers_router.post("/api/v1/tags/{tag}/subscribers")
+@tag_subscribers_router.post(
+    "/api/v1/tags/{tag}/subscribers",
+    response_description="The subscribers of the tag, as they are now.",
+    openapi_extra=form_of(SubscribersIn),
+)
 @requires("tags:write", "contacts:read", bulk=True, native="POST /tags/{tag_id}/contacts")
-async def add_tag_subscribers(
+async def sendportal_add_tag_subscribers(
     request: Request,
     tags: Tags,
     tag_contacts: TagContacts,
@@ -208,9 +228,13 @@ async def add_tag_subscribers(
     return await _list_carriers(request, tag_contacts, subscribers, tag_id, paging, was_written=True)
 
 
-@tag_subscribers_router.put("/api/v1/tags/{tag}/subscribers")
+@tag_subscribers_router.put(
+    "/api/v1/tags/{tag}/subscribers",
+    response_description="The subscribers of the tag, as they are now.",
+    openapi_extra=form_of(SubscribersIn),
+)
 @requires("tags:write", "contacts:read", bulk=True, native="PUT /tags/{tag_id}/contacts")
-async def replace_tag_subscribers(
+async def sendportal_replace_tag_subscribers(
     request: Request,
     tags: Tags,
     tag_contacts: TagContacts,
@@ -226,9 +250,13 @@ async def replace_tag_subscribers(
     return await _list_carriers(request, tag_contacts, subscribers, tag_id, paging, was_written=True)
 
 
-@tag_subscribers_router.delete("/api/v1/tags/{tag}/subscribers")
+@tag_subscribers_router.delete(
+    "/api/v1/tags/{tag}/subscribers",
+    response_description="The subscribers that are left.",
+    openapi_extra=form_of(SubscribersIn),
+)
 @requires("tags:write", "contacts:read", bulk=True, native="DELETE /tags/{tag_id}/contacts")
-async def remove_tag_subscribers(
+async def sendportal_remove_tag_subscribers(
     request: Request,
     tags: Tags,
     tag_contacts: TagContacts,
@@ -244,9 +272,11 @@ async def remove_tag_subscribers(
     return await _list_carriers(request, tag_contacts, subscribers, tag_id, paging, was_written=True)
 
 
-@subscribers_router.get("/api/v1/subscribers")
+@subscribers_router.get("/api/v1/subscribers", response_description="A page of subscribers.")
 @requires("contacts:read", native="GET /contacts")
-async def list_subscribers(request: Request, subscribers: Subscribers, paging: FixedPagingDep) -> SubscriberPage:
+async def sendportal_list_subscribers(
+    request: Request, subscribers: Subscribers, paging: FixedPagingDep
+) -> SubscriberPage:
     """List subscribers by their last names, 25 a page."""
     found = await subscribers.list_by_last_name(paging.request())
     listed = [SubscriberOut.from_subscriber(one) for one in found.items]
@@ -256,10 +286,14 @@ async def list_subscribers(request: Request, subscribers: Subscribers, paging: F
 @subscribers_router.post(
     "/api/v1/subscribers",
     status_code=201,
-    responses={200: {"model": TaggedSubscriberAnswer, "description": "The email was known: updated."}},
+    responses={
+        200: {"model": TaggedSubscriberAnswer, "description": "The subscriber, which was there and took what was sent."}
+    },
+    response_description="The subscriber, which was made.",
+    openapi_extra=form_of(NewSubscriberIn),
 )
-@requires("contacts:write", "tags:read", native="POST /contacts")
-async def put_subscriber(
+@requires("contacts:write", "tags:read", native="POST /contacts", raises=(Duplicate,))
+async def sendportal_put_subscriber(
     request: Request,
     response: Response,
     tags: Tags,
@@ -284,9 +318,9 @@ async def put_subscriber(
     return TaggedSubscriberAnswer(data=TaggedSubscriberOut.from_subscriber(done.subscriber, carried))
 
 
-@subscribers_router.get("/api/v1/subscribers/{subscriber}")
+@subscribers_router.get("/api/v1/subscribers/{subscriber}", response_description="The subscriber.")
 @requires("contacts:read", "tags:read", native="GET /contacts/{contact_id}")
-async def get_subscriber(
+async def sendportal_get_subscriber(
     contact_tags: ContactTags, subscribers: Subscribers, subscriber: SubscriberParam
 ) -> TaggedSubscriberAnswer:
     """Retrieve a subscriber with its tags."""
@@ -298,9 +332,13 @@ async def get_subscriber(
     return TaggedSubscriberAnswer(data=TaggedSubscriberOut.from_subscriber(found, carried))
 
 
-@subscribers_router.put("/api/v1/subscribers/{subscriber}")
-@requires("contacts:write", native="PATCH /contacts/{contact_id}")
-async def replace_subscriber(
+@subscribers_router.put(
+    "/api/v1/subscribers/{subscriber}",
+    response_description="The subscriber, as it is now.",
+    openapi_extra=form_of(SubscriberIn),
+)
+@requires("contacts:write", native="PATCH /contacts/{contact_id}", raises=(Duplicate,))
+async def sendportal_replace_subscriber(
     request: Request,
     tags: Tags,
     subscribers: Subscribers,
@@ -312,9 +350,13 @@ async def replace_subscriber(
     return await _update_subscriber(request, tags, subscribers, principal, subscriber, body)
 
 
-@subscribers_router.patch("/api/v1/subscribers/{subscriber}")
-@requires("contacts:write", native="PATCH /contacts/{contact_id}")
-async def update_subscriber(
+@subscribers_router.patch(
+    "/api/v1/subscribers/{subscriber}",
+    response_description="The subscriber, as it is now.",
+    openapi_extra=form_of(SubscriberIn),
+)
+@requires("contacts:write", native="PATCH /contacts/{contact_id}", raises=(Duplicate,))
+async def sendportal_update_subscriber(
     request: Request,
     tags: Tags,
     subscribers: Subscribers,
@@ -322,20 +364,24 @@ async def update_subscriber(
     subscriber: SubscriberParam,
     body: SubscriberIn | None = None,
 ) -> SubscriberAnswer:
-    """The same as PUT."""
+    """Update a subscriber, the same as by PUT."""
     return await _update_subscriber(request, tags, subscribers, principal, subscriber, body)
 
 
-@subscribers_router.delete("/api/v1/subscribers/{subscriber}", status_code=204)
+@subscribers_router.delete(
+    "/api/v1/subscribers/{subscriber}",
+    status_code=204,
+    response_description="The subscriber is gone from the audience.",
+)
 @requires("contacts:write", native="DELETE /contacts/{contact_id}/audiences/{slug}")
-async def delete_subscriber(subscribers: Subscribers, subscriber: SubscriberParam) -> None:
+async def sendportal_delete_subscriber(subscribers: Subscribers, subscriber: SubscriberParam) -> None:
     """Delete a subscriber, with its tags. One that other audiences know stays there."""
     await subscribers.delete(await _subscriber_id(subscribers, subscriber))
 
 
-@ping_router.get("/api/v1/ping", response_class=PlainTextResponse)
+@ping_router.get("/api/v1/ping", response_class=PlainTextResponse, response_description="`ok`.")
 @public
-async def ping() -> str:
+async def sendportal_ping() -> str:
     """Answer `ok`."""
     return "ok"
 

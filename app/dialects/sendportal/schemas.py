@@ -8,25 +8,27 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import MISSING, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import MISSING, Field, PlainSerializer, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
 
 from app.repositories.contact_tags import ContactTag
 from app.repositories.subscribers import Subscriber
 from app.repositories.tags import Tag
-from app.schemas.base import LooseInput, Output
+from app.schemas.base import NAME_PATTERN, WITHOUT_NUL, LooseInput, Output, with_example
 from app.values import EMAIL_MAX_LENGTH, NAME_MAX_LENGTH, PERSON_NAME_MAX_LENGTH
 
 TAGS_MAX = 1_000
 SUBSCRIBERS_MAX = 10_000
 
+FORM = "application/x-www-form-urlencoded"
+
 
 def _ids(at_most: int) -> dict[str, Any]:
-    return {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": at_most}
+    return {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": at_most, "examples": [[1, 2]]}
 
 
 def _any_ids(at_most: int) -> dict[str, Any]:
-    return {"type": ["array", "null"], "items": {"type": "integer"}, "maxItems": at_most}
+    return {"type": ["array", "null"], "items": {"type": "integer"}, "maxItems": at_most, "examples": [[1, 2]]}
 
 
 # Any JSON value, or none; documented as what it should be.
@@ -34,12 +36,29 @@ _Tags = Annotated[Any | MISSING, WithJsonSchema(_ids(TAGS_MAX))]
 _AnyTags = Annotated[Any | MISSING, WithJsonSchema(_any_ids(TAGS_MAX))]
 _Subscribers = Annotated[Any | MISSING, WithJsonSchema(_ids(SUBSCRIBERS_MAX))]
 _AnySubscribers = Annotated[Any | MISSING, WithJsonSchema(_any_ids(SUBSCRIBERS_MAX))]
-_Name = Annotated[Any | MISSING, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": NAME_MAX_LENGTH})]
-_PersonName = Annotated[
-    Any | MISSING, WithJsonSchema({"type": ["string", "null"], "maxLength": PERSON_NAME_MAX_LENGTH})
+_Name = Annotated[
+    Any | MISSING,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": NAME_MAX_LENGTH,
+            "pattern": NAME_PATTERN,
+            "examples": ["VIP"],
+        }
+    ),
 ]
-_Email = Annotated[Any | MISSING, WithJsonSchema({"type": "string", "format": "email", "maxLength": EMAIL_MAX_LENGTH})]
-_Time = Annotated[Any | MISSING, WithJsonSchema({"type": ["string", "null"], "format": "date-time"})]
+_PersonName = Annotated[
+    Any | MISSING,
+    WithJsonSchema({"type": ["string", "null"], "maxLength": PERSON_NAME_MAX_LENGTH, "pattern": WITHOUT_NUL}),
+]
+_Email = Annotated[
+    Any | MISSING,
+    WithJsonSchema(
+        {"type": "string", "format": "email", "maxLength": EMAIL_MAX_LENGTH, "examples": ["ada@example.com"]}
+    ),
+]
+_Time = Annotated[Any | MISSING, WithJsonSchema({"type": ["string", "null"], "examples": ["2020-03-23 12:44:14"]})]
 
 
 class In(LooseInput):
@@ -51,7 +70,7 @@ class In(LooseInput):
 class TagsIn(In):
     """The tags that a call on a subscriber names."""
 
-    model_config = ConfigDict(json_schema_extra={"required": ["tags"]})
+    model_config = with_example({"tags": [1]}, required=["tags"])
 
     tags: Annotated[_Tags, Field(description="Ids of tags. Repeats count once.")] = MISSING
 
@@ -59,7 +78,7 @@ class TagsIn(In):
 class SubscribersIn(In):
     """The subscribers that a call on a tag names."""
 
-    model_config = ConfigDict(json_schema_extra={"required": ["subscribers"]})
+    model_config = with_example({"subscribers": [1]}, required=["subscribers"])
 
     subscribers: Annotated[_Subscribers, Field(description="Ids of subscribers. Repeats count once.")] = MISSING
 
@@ -67,31 +86,65 @@ class SubscribersIn(In):
 class TagIn(In):
     """A tag."""
 
-    model_config = ConfigDict(json_schema_extra={"required": ["name"]})
+    model_config = with_example({"name": "VIP"}, required=["name"])
 
-    name: Annotated[_Name, Field(description="Unique, whatever its case.")] = MISSING
+    name: Annotated[_Name, Field(description="Unique, whatever its case. Blanks around it are taken away.")] = MISSING
     subscribers: Annotated[
-        _AnySubscribers, Field(description="Ids of subscribers to give a new tag to. Passed over when a tag changes.")
+        _AnySubscribers,
+        Field(
+            description="Ids of subscribers to give a new tag to. null is as good as left out. Passed over when a tag "
+            "changes."
+        ),
     ] = MISSING
 
 
 class SubscriberIn(In):
     """A subscriber. What is left out stays as it is, but for the email, which is always needed."""
 
-    model_config = ConfigDict(json_schema_extra={"required": ["email"]})
+    model_config = with_example(
+        {"email": "ada@example.com", "first_name": "Ada", "last_name": "Lovelace"}, required=["email"]
+    )
 
-    email: Annotated[_Email, Field(description="The address; compared whatever its case.")] = MISSING
-    first_name: Annotated[_PersonName, Field(description="null clears it.")] = MISSING
-    last_name: Annotated[_PersonName, Field(description="null clears it.")] = MISSING
-    tags: Annotated[_AnyTags, Field(description="Ids of all tags that it shall carry; [] clears.")] = MISSING
+    email: Annotated[_Email, Field(description="The address. Unique, whatever its case.")] = MISSING
+    first_name: Annotated[_PersonName, Field(description="null clears it.", examples=["Ada"])] = MISSING
+    last_name: Annotated[_PersonName, Field(description="null clears it.", examples=["Lovelace"])] = MISSING
+    tags: Annotated[
+        _AnyTags, Field(description="Ids of all tags that it shall carry. [] takes all away, null leaves them.")
+    ] = MISSING
 
 
 class NewSubscriberIn(SubscriberIn):
     """A subscriber that shall be there."""
 
     unsubscribed_at: Annotated[
-        _Time, Field(description="Since when it is unsubscribed; null subscribes it. In UTC, where it has no zone.")
+        _Time,
+        Field(
+            description="Since when it is unsubscribed, in ISO 8601, like `2020-03-23 12:44:14`: in UTC, where it "
+            "has no zone. null subscribes it. Left out, a new one is subscribed."
+        ),
     ] = MISSING
+
+
+def form_of(model: type[In]) -> dict[str, Any]:
+    """What the OpenAPI document of a call says of its body, beside that it is JSON: it may be a form.
+
+    A form has its lists as PHP does, `tags[]=1&tags[]=2`, and an empty text for null.
+    """
+    schema = model.model_json_schema()
+    names = {name: f"{name}[]" if "array" in one["type"] else name for name, one in schema["properties"].items()}
+
+    def without_null(one: dict[str, Any]) -> dict[str, Any]:
+        kinds = one["type"]
+        return one if isinstance(kinds, str) else {**one, "type": kinds[0]}
+
+    form = {
+        "type": "object",
+        "description": f"{schema['description']} An empty text means null.",
+        "properties": {names[name]: without_null(one) for name, one in schema["properties"].items()},
+        "required": [names[name] for name in schema["required"]],
+        "examples": [{names[name]: value for name, value in one.items()} for one in schema["examples"]],
+    }
+    return {"requestBody": {"required": True, "content": {FORM: {"schema": form}}}}
 
 
 def _in_seconds(time: datetime) -> str:
@@ -109,11 +162,11 @@ Seconds = Annotated[
 class TagOut(Output):
     """A tag. `update_at` is what its answers have, and `updated_at` what its documentation and its SDKs read."""
 
-    id: int
-    name: str
-    created_at: Seconds
-    update_at: Seconds
-    updated_at: Seconds
+    id: int = Field(description="Id of the tag, a number.")
+    name: str = Field(description="As it was last written.")
+    created_at: Seconds = Field(description="When the tag was made, in UTC.")
+    update_at: Seconds = Field(description="When the tag was last changed, in UTC. The name is the vendor's.")
+    updated_at: Seconds = Field(description="The same as `update_at`.")
 
     @classmethod
     def from_tag(cls, tag: Tag | ContactTag) -> "TagOut":
@@ -129,13 +182,13 @@ class TagOut(Output):
 class SubscriberOut(Output):
     """A subscriber. `unsubscribed_at` is what it agreed to with the key's client, or with nobody any more."""
 
-    id: int
-    first_name: str | None
-    last_name: str | None
-    email: str
-    unsubscribed_at: Seconds | None
-    created_at: Seconds
-    updated_at: Seconds
+    id: int = Field(description="Id of the subscriber, a number.")
+    first_name: str | None = Field(description="null where none is known.")
+    last_name: str | None = Field(description="null where none is known.")
+    email: str = Field(description="The address, as it was sent.")
+    unsubscribed_at: Seconds | None = Field(description="When it unsubscribed, in UTC. null where it did not.")
+    created_at: Seconds = Field(description="When the subscriber was made, in UTC.")
+    updated_at: Seconds = Field(description="When the subscriber was last changed, in UTC. Its tags do not count.")
 
     @classmethod
     def from_subscriber(cls, found: Subscriber) -> "SubscriberOut":
@@ -145,14 +198,14 @@ class SubscriberOut(Output):
 class TaggedSubscriberOut(Output):
     """A subscriber with its tags."""
 
-    id: int
-    first_name: str | None
-    last_name: str | None
-    email: str
-    tags: list[TagOut]
-    unsubscribed_at: Seconds | None
-    created_at: Seconds
-    updated_at: Seconds
+    id: int = Field(description="Id of the subscriber, a number.")
+    first_name: str | None = Field(description="null where none is known.")
+    last_name: str | None = Field(description="null where none is known.")
+    email: str = Field(description="The address, as it was sent.")
+    tags: list[TagOut] = Field(description="All tags that it carries.")
+    unsubscribed_at: Seconds | None = Field(description="When it unsubscribed, in UTC. null where it did not.")
+    created_at: Seconds = Field(description="When the subscriber was made, in UTC.")
+    updated_at: Seconds = Field(description="When the subscriber was last changed, in UTC. Its tags do not count.")
 
     @classmethod
     def from_subscriber(cls, found: Subscriber, tags: Sequence[ContactTag]) -> "TaggedSubscriberOut":
@@ -175,12 +228,12 @@ def _subscriber(found: Subscriber) -> dict[str, Any]:
 class NewTagOut(Output):
     """A new tag, with the subscribers that it was given to."""
 
-    id: int
-    name: str
-    subscribers: list[SubscriberOut]
-    created_at: Seconds
-    update_at: Seconds
-    updated_at: Seconds
+    id: int = Field(description="Id of the tag, a number.")
+    name: str = Field(description="As it was last written.")
+    subscribers: list[SubscriberOut] = Field(description="The subscribers that it was given to.")
+    created_at: Seconds = Field(description="When the tag was made, in UTC.")
+    update_at: Seconds = Field(description="When the tag was last changed, in UTC. The name is the vendor's.")
+    updated_at: Seconds = Field(description="The same as `update_at`.")
 
     @classmethod
     def from_tag(cls, tag: Tag, subscribers: Sequence[Subscriber]) -> "NewTagOut":
@@ -192,80 +245,97 @@ class NewTagOut(Output):
 class TagAnswer(Output):
     """One tag."""
 
-    data: TagOut
+    data: TagOut = Field(description="The tag.")
 
 
 class NewTagAnswer(Output):
     """A new tag."""
 
-    data: NewTagOut
+    data: NewTagOut = Field(description="The tag.")
 
 
 class TagList(Output):
     """The tags of a subscriber, all of them."""
 
-    data: list[TagOut]
+    data: list[TagOut] = Field(description="The tags, by slug.")
 
 
 class SubscriberAnswer(Output):
     """One subscriber."""
 
-    data: SubscriberOut
+    data: SubscriberOut = Field(description="The subscriber.")
 
 
 class TaggedSubscriberAnswer(Output):
     """One subscriber, with its tags."""
 
-    data: TaggedSubscriberOut
+    data: TaggedSubscriberOut = Field(description="The subscriber.")
 
 
 class SubscriberList(Output):
     """The subscribers of a tag, all of them."""
 
-    data: list[SubscriberOut]
+    data: list[SubscriberOut] = Field(description="The subscribers, in the order in which they were made.")
 
 
 class Links(Output):
     """Where other pages of a list are."""
 
-    first: str
-    last: str
-    prev: str | None
-    next: str | None
+    first: str = Field(description="The absolute URL of the first page.")
+    last: str = Field(description="The absolute URL of the last page.")
+    prev: str | None = Field(description="The absolute URL of the page before. null on the first one.")
+    next: str | None = Field(description="The absolute URL of the next page. null on the last one.")
 
 
 class PageLink(Output):
     """A link as a row of page numbers shows it. Between numbers that are far apart it leads nowhere."""
 
-    url: str | None
-    label: str
-    active: bool
+    url: str | None = Field(description="The absolute URL. null where the link leads nowhere.")
+    label: str = Field(description="The text to show, in HTML: a number, `...`, or an arrow with a word.")
+    active: bool = Field(description="Whether it is this page.")
 
 
 class Meta(Output):
     """Where in the list a page stands."""
 
-    current_page: int
-    from_: Annotated[int | None, Field(serialization_alias="from")]
-    last_page: int
-    links: list[PageLink]
-    path: str
-    per_page: int
-    to: int | None
-    total: int
+    current_page: int = Field(description="The number of this page, from 1.")
+    from_: Annotated[
+        int | None,
+        Field(
+            serialization_alias="from",
+            description="The place of the first item of this page in the list, from 1. null where the page is empty.",
+        ),
+    ]
+    last_page: int = Field(description="The number of the last page.")
+    links: list[PageLink] = Field(description="The links of a row of page numbers.")
+    path: str = Field(description="The absolute URL of the list, without its query.")
+    per_page: int = Field(description="The most items that a page has.")
+    to: int | None = Field(
+        description="The place of the last item of this page in the list, from 1. null where the page is empty."
+    )
+    total: int = Field(description="How many items there are on all pages.")
 
 
 class TagPage(Output):
     """A page of tags, by name."""
 
-    data: list[TagOut]
-    links: Links
-    meta: Meta
+    data: list[TagOut] = Field(description="The tags of this page.")
+    links: Links = Field(description="Where other pages are.")
+    meta: Meta = Field(description="Where in the list this page stands.")
 
 
 class SubscriberPage(Output):
     """A page of subscribers."""
 
-    data: list[SubscriberOut]
-    links: Links
-    meta: Meta
+    data: list[SubscriberOut] = Field(description="The subscribers of this page.")
+    links: Links = Field(description="Where other pages are.")
+    meta: Meta = Field(description="Where in the list this page stands.")
+
+
+class ErrorOut(Output):
+    """Every error looks like this."""
+
+    message: str = Field(description="What happened, in words. Of several wrong fields the first.")
+    errors: Annotated[
+        dict[str, list[str]] | MISSING, Field(description="With 422: what is wrong with each field, in words.")
+    ] = MISSING

@@ -10,10 +10,12 @@ from starlette.responses import Response
 
 from app.bodies import parse_json
 from app.dialects.topmail.router import contacts_router, tags_router
+from app.dialects.topmail.schemas import ErrorOut
 from app.errors import (
     AppError,
     Conflict,
     Duplicate,
+    FieldError,
     Forbidden,
     IdempotencyKeyReused,
     InternalError,
@@ -32,7 +34,7 @@ from app.errors import (
     Unreadable,
     UnsupportedMediaType,
 )
-from app.frontend import FrontEnd, error_response, read_authorization
+from app.frontend import About, FrontEnd, error_response, read_authorization
 from app.rate_limits import Quota
 
 # Its table of statuses has no 422 and no 415: what is wrong with a request is 400. 405, 408, 413 and 503 are not in
@@ -97,6 +99,9 @@ def render_error(error: AppError, _request_id: str) -> Response:
     return error_response(status, {"error": body}, error)
 
 
+_EXAMPLE_ID = "01a204bb-3ba7-739e-b83c-af5ad6ee37f6"
+
+
 def rate_headers(quota: Quota) -> dict[str, str]:
     """The vendor's two; its reset is a time of day as text."""
     return {
@@ -115,5 +120,30 @@ TOPMAIL = FrontEnd(
     # Whatever it is declared as: the vendor names no rule, and its clients need not have kept one.
     parse_body=lambda _media_type, body: parse_json(body),
     one_audience=True,
+    about=About(
+        "TopMail's API of tags and contacts, over Polytag. A client written for TopMail works after a change of its "
+        "base URL and key. Lists and single objects stand in `data`, errors in `error`.",
+        security_schemes={
+            "bearerAuth": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "`Authorization: Bearer <key>`. A key begins with `ptag_`.",
+            },
+            "apiKeyAuth": {
+                "type": "apiKey",
+                "in": "header",
+                "name": "X-API-Key",
+                "description": "The older way to send a key.",
+            },
+        },
+        error_schema=ErrorOut,
+        error_examples={
+            NotFound: (NotFound("tag", _EXAMPLE_ID), NotFound("contact", _EXAMPLE_ID)),
+            InvalidInput: (
+                InvalidInput([FieldError(("body", "name"), "too_long", "This must have at most 50 characters.")]),
+            ),
+            UnsupportedMediaType: (UnsupportedMediaType("application/json", encoding="gzip"),),
+        },
+    ),
     rate_headers=rate_headers,
 )

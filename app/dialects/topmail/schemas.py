@@ -22,8 +22,9 @@ from app.schemas.base import (
     Output,
     TagName,
     at_most,
+    with_example,
 )
-from app.values import DEFAULT_COLOR, EMAIL_MAX_LENGTH
+from app.values import ATTRIBUTES_MAX_BYTES, DEFAULT_COLOR, EMAIL_MAX_LENGTH
 
 NAME_MAX_LENGTH = 50
 DESCRIPTION_MAX_LENGTH = 200
@@ -31,6 +32,9 @@ PERSON_NAME_MAX_LENGTH = 100
 CONTACT_IDS_MAX = 500
 # Each is looked for in every contact.
 SEARCH_WORDS_MAX = 10
+TAG_ID = "01a204bb-3ba7-739e-b83c-af5ad6ee37f6"
+CONTACT_ID = "01a204bb-3c5e-7445-b33a-76b7ec062694"
+
 # It has no cursors, so a long list can be read to its end by offset alone. A list ends where it ends: an offset beyond
 # it costs no more.
 OFFSET_MAX = 1_000_000_000
@@ -70,67 +74,111 @@ Milliseconds = Annotated[
 
 
 async def _page(
-    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="The most items that are wanted.")] = LIMIT_DEFAULT,
-    offset: Annotated[int, Query(ge=0, le=OFFSET_MAX, description="How many items to leave out.")] = 0,
+    limit: Annotated[
+        int, Query(ge=1, le=LIMIT_MAX, description="The most items that are wanted.", examples=[100])
+    ] = LIMIT_DEFAULT,
+    offset: Annotated[
+        int, Query(ge=0, le=OFFSET_MAX, description="How many items to leave out before them.", examples=[100])
+    ] = 0,
 ) -> PageRequest:
     return PageRequest(limit, offset)
 
 
 PageDep = Annotated[PageRequest, Depends(_page)]
 
+_NAME_FIELD = Field(description="Unique, whatever its case. Blanks around it are taken away.", examples=["Beta Tester"])
+_ColorIn = Annotated[Color | MISSING, Field(examples=["#10b981"])]
+_DescriptionIn = Annotated[Description | None | MISSING, Field(examples=["Asked to try new things."])]
+_EMAIL_FIELD = Field(description="The address. Unique, whatever its case.", examples=["ada@example.com"])
+_FirstNameIn = Annotated[PersonName | None | MISSING, Field(examples=["Ada"])]
+_LastNameIn = Annotated[PersonName | None | MISSING, Field(examples=["Lovelace"])]
+_AttributesIn = Annotated[
+    JsonObject | None | MISSING,
+    Field(
+        description=f"Whatever is kept about the contact, at most {ATTRIBUTES_MAX_BYTES:,} bytes. They are merged with "
+        "those that are known, in depth too: null takes a member away, and null for the whole takes all.",
+        examples=[{"plan": "pro"}],
+    ),
+]
+_SUBSCRIBED_FIELD = Field(description="Whether it may be written to, by the client of the key.", examples=[True])
+
 
 class TagIn(LooseInput):
     """A tag that is wanted."""
 
-    name: Annotated[Name, Field(description="Unique, whatever its case.", examples=["Beta Tester"])]
-    color: Annotated[Color | MISSING, Field(description=f"#RGB or #RRGGBB. {DEFAULT_COLOR} if left out.")] = MISSING
-    description: Annotated[Description | None | MISSING, Field(description="For the team.")] = MISSING
+    model_config = with_example({"name": "Beta Tester", "color": "#10b981", "description": "Asked to try new things."})
+
+    name: Annotated[Name, _NAME_FIELD]
+    color: Annotated[_ColorIn, Field(description=f"#RGB or #RRGGBB. {DEFAULT_COLOR} if left out.")] = MISSING
+    description: Annotated[_DescriptionIn, Field(description="For the team. null is as good as left out.")] = MISSING
 
 
 class TagPatch(LooseInput):
     """What shall change; what is left out stays as it is."""
 
-    name: Annotated[Name | MISSING, Field(description="Unique, whatever its case.")] = MISSING
-    color: Annotated[Color | MISSING, Field(description="#RGB or #RRGGBB.")] = MISSING
-    description: Annotated[Description | None | MISSING, Field(description="null clears it.")] = MISSING
+    model_config = with_example({"color": "#f59e0b", "description": None})
+
+    name: Annotated[Name | MISSING, _NAME_FIELD] = MISSING
+    color: Annotated[_ColorIn, Field(description="#RGB or #RRGGBB.")] = MISSING
+    description: Annotated[_DescriptionIn, Field(description="For the team. null clears it.")] = MISSING
 
 
 class ContactIds(LooseInput):
     """Contacts. Repeats count once."""
 
-    contact_ids: Annotated[list[UUID], Field(min_length=1, max_length=CONTACT_IDS_MAX)]
+    model_config = with_example({"contact_ids": [CONTACT_ID]})
+
+    contact_ids: Annotated[
+        list[UUID],
+        Field(
+            min_length=1,
+            max_length=CONTACT_IDS_MAX,
+            description="Ids of contacts, as `GET /contacts` has them.",
+            examples=[[CONTACT_ID]],
+        ),
+    ]
 
 
 class ContactIn(LooseInput):
     """A contact that is wanted."""
 
-    email: Annotated[Email, Field(examples=["ada@example.com"])]
-    first_name: PersonName | None | MISSING = MISSING
-    last_name: PersonName | None | MISSING = MISSING
-    attributes: JsonObject | None | MISSING = MISSING
-    subscribed: Annotated[Flag, Field(description="Whether it may be written to.")] = True
+    model_config = with_example(
+        {"email": "ada@example.com", "first_name": "Ada", "last_name": "Lovelace", "attributes": {"plan": "pro"}}
+    )
+
+    email: Annotated[Email, _EMAIL_FIELD]
+    first_name: Annotated[_FirstNameIn, Field(description="null clears one that is known.")] = MISSING
+    last_name: Annotated[_LastNameIn, Field(description="null clears one that is known.")] = MISSING
+    attributes: _AttributesIn = MISSING
+    subscribed: Annotated[Flag, _SUBSCRIBED_FIELD] = True
 
 
 class ContactPatch(LooseInput):
-    """What shall change; what is left out stays as it is. Attributes are merged, and null takes one away."""
+    """What shall change; what is left out stays as it is."""
 
-    email: Email | MISSING = MISSING
-    first_name: PersonName | None | MISSING = MISSING
-    last_name: PersonName | None | MISSING = MISSING
-    attributes: JsonObject | None | MISSING = MISSING
-    subscribed: Annotated[Flag | MISSING, Field(description="Whether it may be written to.")] = MISSING
+    model_config = with_example({"last_name": None, "attributes": {"plan": "free"}, "subscribed": False})
+
+    email: Annotated[Email | MISSING, _EMAIL_FIELD] = MISSING
+    first_name: Annotated[_FirstNameIn, Field(description="null clears it.")] = MISSING
+    last_name: Annotated[_LastNameIn, Field(description="null clears it.")] = MISSING
+    attributes: _AttributesIn = MISSING
+    subscribed: Annotated[Flag | MISSING, _SUBSCRIBED_FIELD] = MISSING
 
 
 class TagOut(Output):
     """A tag, and how many contacts carry it."""
 
-    id: UUID
-    name: str
-    color: str
-    description: str | None
-    contact_count: int
-    created_at: Milliseconds
-    updated_at: Milliseconds
+    id: UUID = Field(description="Id of the tag.")
+    name: str = Field(
+        description=f"As it was last written. Longer than {NAME_MAX_LENGTH} characters only where another API wrote it."
+    )
+    color: str = Field(description="#RGB or #RRGGBB.")
+    description: str | None = Field(description="For the team. null where there is none.")
+    contact_count: int = Field(description="How many contacts of the audience carry it now.")
+    created_at: Milliseconds = Field(description="When the tag was made, in UTC.")
+    updated_at: Milliseconds = Field(
+        description="When the tag was last changed, in UTC. Giving or taking it does not count."
+    )
 
     @classmethod
     def from_tag(cls, tag: Tag) -> "TagOut":
@@ -140,13 +188,13 @@ class TagOut(Output):
 class ContactOut(Output):
     """A contact. `subscribed` is what it agreed to with the client that the key belongs to."""
 
-    id: UUID
-    email: str
-    first_name: str | None
-    last_name: str | None
-    attributes: dict[str, Any]
-    subscribed: bool
-    created_at: Milliseconds
+    id: UUID = Field(description="Id of the contact.")
+    email: str = Field(description="The email address, as it was sent.")
+    first_name: str | None = Field(description="null where none is known.")
+    last_name: str | None = Field(description="null where none is known.")
+    attributes: dict[str, Any] = Field(description="Whatever the caller keeps about the contact.")
+    subscribed: bool = Field(description="Whether it may be written to, by this client.")
+    created_at: Milliseconds = Field(description="When the contact was made, in UTC.")
 
     @classmethod
     def from_subscriber(cls, found: Subscriber) -> "ContactOut":
@@ -156,14 +204,14 @@ class ContactOut(Output):
 class ListOut(Output):
     """A static or dynamic list, of which there are none here."""
 
-    id: UUID
-    name: str
+    id: UUID = Field(description="Id of the list.")
+    name: str = Field(description="What it is called.")
 
 
 class ContactDetailOut(ContactOut):
     """A contact by itself, with its lists."""
 
-    lists: list[ListOut]
+    lists: list[ListOut] = Field(description="Always empty: this service has no lists.")
 
     @classmethod
     def from_subscriber(cls, found: Subscriber) -> "ContactDetailOut":
@@ -186,10 +234,10 @@ def _contact(found: Subscriber) -> dict[str, Any]:
 class Pagination(Output):
     """Where in the list this page stands."""
 
-    total: int
-    limit: int
-    offset: int
-    has_more: bool
+    total: int = Field(description="How many items there are on all pages, exactly.")
+    limit: int = Field(description="The most items that this page could have.")
+    offset: int = Field(description="How many items were left out before it.")
+    has_more: bool = Field(description="Whether there are items behind this page.")
 
     @classmethod
     def of(cls, page: Page[object]) -> "Pagination":
@@ -204,73 +252,89 @@ class Pagination(Output):
 class TagAnswer(Output):
     """One tag."""
 
-    data: TagOut
+    data: TagOut = Field(description="The tag.")
 
 
 class TagPage(Output):
     """A page of tags, by name."""
 
-    data: list[TagOut]
-    pagination: Pagination
+    data: list[TagOut] = Field(description="The tags of this page.")
+    pagination: Pagination = Field(description="Where this page stands in the list.")
 
 
 class ContactAnswer(Output):
     """One contact."""
 
-    data: ContactOut
+    data: ContactOut = Field(description="The contact.")
 
 
 class ContactDetailAnswer(Output):
     """One contact, with its lists."""
 
-    data: ContactDetailOut
+    data: ContactDetailOut = Field(description="The contact.")
 
 
 class ContactPage(Output):
     """A page of contacts, by id, which is nearly the order in which they were made."""
 
-    data: list[ContactOut]
-    pagination: Pagination
+    data: list[ContactOut] = Field(description="The contacts of this page.")
+    pagination: Pagination = Field(description="Where this page stands in the list.")
 
 
 class Deleted(Output):
     """That something is gone."""
 
-    id: UUID
-    deleted: bool
+    id: UUID = Field(description="Id of what was deleted.")
+    deleted: bool = Field(description="Always true.")
 
 
 class DeletedAnswer(Output):
     """That something is gone."""
 
-    data: Deleted
+    data: Deleted = Field(description="What was deleted.")
 
 
 class AssignedOut(Output):
     """What tagging did. Repeats in the request count once."""
 
-    tag_id: UUID
-    requested: int
-    added: int
-    already_tagged: int
-    not_found: list[UUID]
+    tag_id: UUID = Field(description="Id of the tag.")
+    requested: int = Field(description="How many different contacts the request named.")
+    added: int = Field(description="How many of them carry the tag since this call.")
+    already_tagged: int = Field(description="How many of them carried it before.")
+    not_found: list[UUID] = Field(description="Ids that no contact of the audience has. They were skipped.")
 
 
 class AssignedAnswer(Output):
     """What tagging did."""
 
-    data: AssignedOut
+    data: AssignedOut = Field(description="What was done.")
 
 
 class UnassignedOut(Output):
     """What un-tagging did. Repeats in the request count once."""
 
-    tag_id: UUID
-    requested: int
-    removed: int
+    tag_id: UUID = Field(description="Id of the tag.")
+    requested: int = Field(description="How many different contacts the request named.")
+    removed: int = Field(description="How many of them lost the tag.")
 
 
 class UnassignedAnswer(Output):
     """What un-tagging did."""
 
-    data: UnassignedOut
+    data: UnassignedOut = Field(description="What was done.")
+
+
+class ErrorDetail(Output):
+    """What kept a call from being done."""
+
+    code: str = Field(description="Which error it is, for programs.")
+    message: str = Field(description="What happened, in words.")
+    path: Annotated[str | MISSING, Field(description="The field or parameter at fault, like `contact_ids.3`.")] = (
+        MISSING
+    )
+
+
+class ErrorOut(Output):
+    """Every error looks like this."""
+
+    error: ErrorDetail = Field(description="What kept the call from being done.")

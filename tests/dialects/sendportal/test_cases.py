@@ -46,6 +46,9 @@ def test_the_guide_tells_what_is_left_out() -> None:
     rows = re.findall(r"^\| (SP\d+) \| [^|]+ \| ([^|]+) \|$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE)
     assert dict(rows) == LEFT_OUT
     assert len(rows) == len(LEFT_OUT)
+    text = " ".join(GUIDE.read_text(encoding="utf-8").split())
+    assert f"{len(CASES) - len(rows)} of its {len(CASES)} published cases are answered here" in text
+    assert f"; the {len(rows)} others are listed below" in text
 
 
 # What is so instead, case by case.

@@ -46,20 +46,28 @@ def masked(text: str) -> str:
     return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "<time>", re.sub(r'"id":\d+', '"id":1', text))
 
 
+async def pasted(lines: str, workspace: Workspace) -> str:
+    """What a shell writes that runs these lines with a key of the workspace, and no error."""
+    process = await asyncio.create_subprocess_exec(
+        "sh",
+        "-c",
+        lines,
+        env={**os.environ, "POLYTAG_KEY": workspace.provisioned.key, "NO_PROXY": "*"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate()
+    assert errors.decode() == ""
+    return output.decode()
+
+
 async def test_the_lines_of_the_guide(database_url: str, workspace: Workspace) -> None:
     _provision, *lines = blocks("sh")
     async with served(database_url) as address:
-        process = await asyncio.create_subprocess_exec(
-            "sh",
-            "-c",
-            "".join(lines).replace("http://127.0.0.1:8000", address),
-            env={**os.environ, "POLYTAG_KEY": workspace.provisioned.key, "NO_PROXY": "*"},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        output, errors = await process.communicate()
-    assert errors.decode() == ""
-    assert masked(output.decode()) == masked("".join(blocks("json")))
+        # The second time all of it is there already.
+        for _ in range(2):
+            output = await pasted("".join(lines).replace("http://127.0.0.1:8000", address), workspace)
+            assert masked(output) == masked("".join(blocks("json")))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import json
 import re
-from time import perf_counter
+from time import thread_time
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes, urlencode
 
@@ -207,9 +207,10 @@ def test_numbers_that_are_named_are_not_walked_over() -> None:
     """A form of them and of as many without took 15 s; it takes some hundredths, and five times that is allowed."""
     half = FIELDS_MAX // 2
     pairs = [f"tags[{half + n}]=1" for n in range(half)] + ["tags[]=2"] * (half - 1)
-    started = perf_counter()
+    # Of this thread, however busy the machine is.
+    started = thread_time()
     fields = read_pairs("&".join(pairs).encode(), "body")
-    assert perf_counter() - started < 0.5
+    assert thread_time() - started < 0.5
     tags = fields["tags"]
     assert isinstance(tags, dict)
     assert (len(tags), list(tags)[-1]) == (FIELDS_MAX - 1, str(half * 3 - 2))
