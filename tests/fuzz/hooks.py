@@ -49,6 +49,8 @@ _NO_SCHEMA_SAYS = {
         r"does not exist|must be unique|The validation error message|has already been taken",
         # What DELETE takes may stand in the query or in the body, and a query that was made up is no list.
         r"The (tags|subscribers) field (is required|must be an array)",
+        # Of text that is a time, a client sends one of the forms that the description names.
+        r"The unsubscribed at field must be a valid date",
         r"must not contain NUL|idempotency key belongs to another request|must be a whole number",
     ],
     "datamailer": [
@@ -64,7 +66,7 @@ _TAKEN_ALL_THE_SAME = {
         # What is no page is the first one.
         r"`(page|per_page)` in query",
         # PHP makes text of numbers, and lists of objects.
-        r"in body - .*(Incorrect type)",
+        r"in body - .*(Incorrect type|violates `type`)",
     ],
     "datamailer": [
         # null is as good as left out.
