@@ -232,11 +232,10 @@ class Route(APIRoute):
             # Before anything is parsed of it, as some vendors' keys stand there.
             if query := request.scope["query_string"]:
                 _check_size(query)
-            if terms.scopes is not None:
-                await _admit(request, terms.scopes)
             if terms.scopes is None:
                 check(request)
                 return await validate_and_run(request)
+            await _admit(request, terms.scopes)
             turns: Turns = state["turns"]
             key_id: UUID = state["principal"].key_id
             if not takes_body:
