@@ -415,6 +415,9 @@ def _answers(received: bytes, *, is_head: bool) -> Iterator[Answer]:
         headers = [(name.lower(), value) for name, _, value in (one.partition(": ") for one in rest)]
         assert "x-injected" not in dict(headers), "a header was smuggled in"
         length = 0 if is_head else int(dict(headers).get("content-length", 0))
+        if len(received) < length:
+            # The rest was lost on its way, as the whole may be.
+            return
         yield int(line.split()[1]), headers, received[:length]
         received = received[length:]
 
