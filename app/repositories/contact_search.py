@@ -259,7 +259,8 @@ _SUBSCRIBED_TOTAL = f"""
 
 
 def _total(source: Source, filters: tuple[str, ...], condition: str | None, found: str) -> str:
-    if filters == ("subscribed",) and not condition:
+    # Who is driven by tags is not all who are subscribed, or are not.
+    if filters == ("subscribed",) and not condition and source != "tags":
         return _SUBSCRIBED_TOTAL
     if source == "tags":
         return f"select count(distinct ct.contact_id) {found} and ct.tag_id = any(:driving)"

@@ -442,3 +442,14 @@ async def test_the_statements_of_a_search(workspace: Workspace) -> None:
     assert ran[::2] == ["contact_search.find_tags"] * 5
     sources = ("tags", "members", "tags", "contacts", "members")
     assert ran[1::2] == [f"contact_search.list.{source}" for source in sources]
+
+
+async def test_a_total_by_agreement_and_one_tag(workspace: Workspace) -> None:
+    """Such a list is read from the tag's assignments; its total was that of the whole audience."""
+    await workspace.make_contacts(3)
+    repository = workspace.repository(ContactSearchRepository)
+    await workspace.repository(TagRepository).create({"name": "a"})
+    tags = TagFilter(any=[NamedTag("a", ())])
+    for subscribed in (True, False):
+        page = await repository.list(PageRequest(1), tags=tags, subscribed=subscribed, include_total=True)
+        assert (page.items, page.total) == ([], 0)
