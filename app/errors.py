@@ -243,7 +243,7 @@ class StillRunning(AppError):
 
 
 class RateLimited(AppError):
-    """Nothing was looked at but the key. `retry_after` is in seconds, at least 1."""
+    """The key asks for more than its share. Nothing was written. `retry_after` is in seconds, at least 1."""
 
     def __init__(self, detail: str, *, retry_after: int = 1) -> None:
         super().__init__(detail)

@@ -111,9 +111,8 @@ class FrontEnd:
     read_token: Callable[[Request], str]
     # Takes the error and the request id.
     render_error: Callable[[AppError, str], Response]
-    # A condition that is misspelt (`if_unsed=true`), or in a header that the call does not look at, must not be taken
-    # for none. Vendors' clients may send what we do not know.
-    strict: bool = False
+    # A misspelt condition (`if_unsed=true`) must not be taken for none. Vendors' clients may send what we do not know.
+    strict_query: bool = False
     parse_body: ParseBody = parse_declared_json
     # Callers see the audience of their key and nothing else, as if the workspace had no other: the vendors whose paths
     # name none. Repositories are born with that limit, so that no handler can forget it.
@@ -475,7 +474,7 @@ def _check_query(request: Request, known: frozenset[str]) -> None:
         except UnicodeDecodeError:
             # Starlette would put replacement characters there, and another text would be searched than was sent.
             raise InvalidInput([FieldError(("query",), "invalid_characters", "The query is not in UTF-8.")]) from None
-    if request.scope["state"]["front_end"].strict and (unknown := request.query_params.keys() - known):
+    if request.scope["state"]["front_end"].strict_query and (unknown := request.query_params.keys() - known):
         raise InvalidInput(
             [
                 FieldError(

@@ -167,12 +167,9 @@ def describe(app: FastAPI, front_end: FrontEnd) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def routes_of(front_end: FrontEnd) -> Iterator[Route]:
+def routes_of(front_end: FrontEnd) -> list[Route]:
     """The routes of a front end, in the order in which they are tried."""
-    for router in front_end.routers:
-        for route in router.routes:
-            if isinstance(route, Route):
-                yield route
+    return [route for router in front_end.routers for route in router.routes if isinstance(route, Route)]
 
 
 def errors_of(route: Route) -> Sequence[type[AppError]]:

@@ -1,8 +1,10 @@
-"""What one API key may take: so many requests in a span of time, and so many of a process's connections at once.
+"""What one API key may take: so many requests in a span of time, so many of a process's connections at once, and so
+much of its memory for bodies.
 
 The first is a setting, counted in windows that begin at whole multiples of their length, the same ones in every
 process: a count belongs to the number of its window, so nothing has to be kept or swept when a window has passed, and
-when one ends is known without asking. The second is always there, and follows from the size of the pool.
+when one ends is known without asking. The others are always there, and follow from the size of the pool and from that
+of the largest body.
 """
 
 import asyncio

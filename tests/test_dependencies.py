@@ -358,7 +358,7 @@ async def get(path: str) -> httpx.Response:
     async def get_caller(things: ThingsDep) -> dict[str, Any]:
         return {name: str(value) for name, value in things.caller().items()}
 
-    front_end = FrontEnd("native", "Test", "", (router,), read_token, render_error, strict=True)
+    front_end = FrontEnd("native", "Test", "", (router,), read_token, render_error, strict_query=True)
     app = build(front_end, version="1", body_limits=BodyLimits(1_000, 1_000))
 
     async def authenticate(_key: str) -> Principal:

@@ -50,6 +50,7 @@ from app.errors import (
 )
 from app.frontend import _NO_AUDIENCE, FrontEnd, Route, terms_of
 from app.main import DIALECTS, FRONT_ENDS, chosen_dialects, create_app, openapi_document
+from app.openapi import routes_of
 from app.rate_limits import RateLimits
 from app.routers import NATIVE
 from app.values import SCOPES, new_key
@@ -190,10 +191,6 @@ _SAME_EVERYWHERE: dict[type[AppError], int] = {
 
 
 # Routes.
-
-
-def routes_of(front_end: FrontEnd) -> list[Route]:
-    return [route for router in front_end.routers for route in router.routes if isinstance(route, Route)]
 
 
 def operations_of(front_end: FrontEnd) -> list[tuple[str, str, str]]:

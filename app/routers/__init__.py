@@ -43,7 +43,7 @@ NATIVE = FrontEnd(
     ),
     read_token=read_token,
     render_error=render_error,
-    strict=True,
+    strict_query=True,
     about=About(
         _ABOUT,
         security_schemes={
